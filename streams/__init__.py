@@ -1,0 +1,1 @@
+"""Towpath's runtime: stages, topologies, and the machine that runs them exactly once."""
