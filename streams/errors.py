@@ -38,11 +38,11 @@ class Stuck(TowpathError):
     """A record that the stage cannot handle and may not pass: the message names topic, partition, offset and reason."""
 
 
-class Verdict(TowpathError):
-    """What a handler says of its event by raising it."""
+class Spoken(TowpathError):
+    """A verdict that a handler speaks by raising it."""
 
 
-class Retry(Verdict):
+class Retry(Spoken):
     """Try this event again later. `after` (seconds) replaces the delay of the stage's backoff once."""
 
     def __init__(self, reason: str, *, after: float | None = None) -> None:
@@ -50,7 +50,7 @@ class Retry(Verdict):
         self.after = after
 
 
-class Unavailable(Verdict):
+class Unavailable(Spoken):
     """A dependency is away: the stage holds and probes; no attempt is spent. `after` (seconds) is the dependency's own wish."""
 
     def __init__(self, dependency: str, *, after: float | None = None) -> None:
@@ -59,5 +59,5 @@ class Unavailable(Verdict):
         self.after = after
 
 
-class Reject(Verdict):
+class Reject(Spoken):
     """This event can never be handled: dead at once."""

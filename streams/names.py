@@ -14,7 +14,7 @@ _TOPIC_LENGTH: Final = 249  # Kafka's own limit
 
 
 def check_word(name: str, what: str, where: str = "") -> str:
-    """A name of a topology or a stage: lower-case letters, digits and dashes, at most 60. Returns it, or raises `SetupError`."""
+    """A topology's or stage's name: lower-case letters, digits and dashes, at most 60. Returns it, or raises `SetupError`."""
     if not _WORD.fullmatch(name) or len(name) > 60:
         raise SetupError(
             f"bad name {name!r} of a {what}",

@@ -1,0 +1,1 @@
+"""Operators' verbs: cases, redrive, replay, reconcile. Off the hot path."""

@@ -1,0 +1,249 @@
+"""Declarations: stages, their handlers, and what handlers are given.
+
+The one rule: a stage is a value and a handler a typed function; what flows where follows from the handler's annotations.
+"""
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from streams import names
+from streams.config import Settings
+from streams.errors import SetupError
+from streams.record import Headers, Record, event_info
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Port(Generic[T]):
+    """A dependency beyond Kafka and the store: a provider, a mail server, a file.
+
+    `connect` gets the process's settings and returns a context manager (either kind) that is entered once per worker.
+    """
+
+    def __init__(
+        self, name: str, connect: Callable[[Settings], AbstractContextManager[T] | AbstractAsyncContextManager[T]]
+    ) -> None:
+        self.name = names.check_word(name, "port", _caller())
+        self.connect = connect
+
+
+class Store(Generic[T]):
+    """A stage's tables, and what its handlers see of them.
+
+    `tables` is an SQLAlchemy `MetaData`; `repository` is called with the batch's open `Connection`.
+    """
+
+    def __init__(self, name: str, *, tables: Any, repository: Callable[[Any], T]) -> None:
+        self.name = names.check_word(name, "store", _caller())
+        self.tables = tables
+        self.repository = repository
+
+
+class Context:
+    """What a handler knows besides its event. `now` is the cycle's time, in seconds since the Unix epoch."""
+
+    __slots__ = ("_resources", "attempt", "event_id", "now", "record", "stage")
+
+    def __init__(  # built once per record on the hot path, by position
+        self,
+        record: Record,
+        event_id: str,
+        stage: str = "",
+        attempt: int = 1,
+        now: float = 0.0,
+        resources: Mapping[Any, Any] = types.MappingProxyType({}),
+    ) -> None:
+        self.record = record
+        self.event_id = event_id
+        self.stage = stage
+        self.attempt = attempt
+        self.now = now
+        self._resources = resources
+
+    def use(self, resource: Port[T] | Store[T]) -> T:
+        """The open port, or the store's repository inside the batch's database transaction."""
+        try:
+            return self._resources[resource]  # type: ignore[no-any-return]  # keyed by the resource that made it
+        except KeyError:
+            raise SetupError(
+                f"stage {self.stage!r} uses {resource.name!r}, which it does not declare",
+                fix=f"add it to the stage: Stage({self.stage!r}, ports=[…], store=…)",
+            ) from None
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers, byte for byte."""
+        return self.record.headers
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names this event's effect at this stage: the same over retries, redrives and replays."""
+        return f"{self.stage}-{self.event_id}"
+
+    @property
+    def time(self) -> datetime:
+        """`now` as an aware datetime, UTC, cut to the millisecond that Avro's timestamp-millis keeps."""
+        return datetime.fromtimestamp(int(self.now * 1000) / 1000, UTC)
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """How often and how late a failing event is tried again.
+
+    `attempts` in all, the first included; the delay (seconds) doubles from `first` up to `ceiling`, less a jitter that
+    is derived from the event's id.
+    """
+
+    attempts: int = 6
+    first: float = 0.2
+    ceiling: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.first <= 0 or self.ceiling < self.first:
+            raise SetupError(
+                f"no backoff: attempts={self.attempts}, first={self.first}, ceiling={self.ceiling}",
+                where=_caller(3),
+                fix="use attempts >= 1 and 0 < first <= ceiling",
+            )
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """A function from one event to the next, as its annotations describe it. `where` is `file:line`."""
+
+    function: Callable[[Any, Context], Any]
+    consumes: tuple[type, ...]
+    emits: tuple[type, ...]
+    asynchronous: bool
+    where: str
+
+    @property
+    def name(self) -> str:
+        """The function's own name."""
+        return self.function.__name__
+
+
+class Stage:
+    """One step of a flow: a consumer group that turns events into events.
+
+    `retry` is the backoff of failing events. `order="key"` keeps a key's events in order even while one waits for a
+    retry; `"none"` lets later ones pass. `after_dead="hold"` keeps a key closed while one of its events is dead.
+    `store` is the stage's database, `ports` its other dependencies. `batch` bounds the records of one transaction and
+    `slots` the asynchronous handlers at work at once; a stage with a store runs its handlers one after the other.
+    """
+
+    def __init__(  # noqa: PLR0913  # a declaration: all but the name have defaults and are given by name
+        self,
+        name: str,
+        *,
+        retry: Backoff | None = None,
+        store: Store[Any] | None = None,
+        ports: typing.Sequence[Port[Any]] = (),
+        order: Literal["key", "none"] = "key",
+        after_dead: Literal["continue", "hold"] = "continue",
+        batch: int = 2000,
+        slots: int = 64,
+    ) -> None:
+        self.where = _caller()
+        self.name = names.check_word(name, "stage", self.where)
+        for what, value, allowed in (("order", order, ("key", "none")), ("after_dead", after_dead, ("continue", "hold"))):
+            if value not in allowed:
+                raise SetupError(f"stage {name!r} has {what}={value!r}", where=self.where, fix=f"use one of {allowed}")
+        if batch < 1 or slots < 1:
+            raise SetupError(f"stage {name!r} has batch={batch}, slots={slots}", where=self.where, fix="use at least 1")
+        self.retry = retry or Backoff()
+        self.store = store
+        self.ports = tuple(ports)
+        self.order = order
+        self.after_dead = after_dead
+        self.batch = batch
+        self.slots = slots
+        self.handlers: list[Handler] = []
+
+    def __repr__(self) -> str:
+        return f"Stage({self.name!r})"
+
+    def on(self, function: F) -> F:
+        """Make `function` this stage's handler of the event that its first parameter is annotated with.
+
+        Raises `SetupError` naming file and line when annotations are missing or name no event.
+        """
+        handler = _handler(self.name, function)
+        for other in self.handlers:
+            both = set(other.consumes) & set(handler.consumes)
+            if both:
+                raise SetupError(
+                    f"stage {self.name!r} has two handlers of {both.pop().__name__}: {other.name} and {handler.name}",
+                    where=handler.where,
+                    fix="keep one of them",
+                )
+        self.handlers.append(handler)
+        return function
+
+    @property
+    def consumes(self) -> tuple[type, ...]:
+        """The events this stage consumes; the first is the lead, whose partitions decide who owns what."""
+        return tuple(dict.fromkeys(cls for handler in self.handlers for cls in handler.consumes))
+
+    @property
+    def emits(self) -> tuple[type, ...]:
+        """The events this stage may emit."""
+        return tuple(dict.fromkeys(cls for handler in self.handlers for cls in handler.emits))
+
+
+def _caller(depth: int = 2) -> str:
+    """`file:line` of the declaration that is being evaluated."""
+    frame = sys._getframe(depth)
+    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _short(filename: str) -> str:
+    try:
+        return str(Path(filename).relative_to(Path.cwd()))
+    except ValueError:
+        return filename
+
+
+def _handler(stage: str, function: Callable[..., Any]) -> Handler:
+    where = f"{_short(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
+    what = f"handler {function.__name__} of stage {stage!r}"
+    example = f"write: async def {function.__name__}(event: SomeEvent, ctx: Context) -> OtherEvent | None"
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) != 2:
+        raise SetupError(f"{what} has {len(parameters)} parameters, not an event and a context", where=where, fix=example)
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError as error:
+        raise SetupError(f"{what}: {error}", where=where, fix="import the annotation's names at run time") from None
+    for name in (parameters[0].name, "return"):
+        if name not in hints:
+            raise SetupError(f"{what} lacks the annotation of {name!r}", where=where, fix=example)
+    consumes = _events(hints[parameters[0].name], what, where)
+    if not consumes:
+        raise SetupError(f"{what} consumes no event", where=where, fix=example)
+    emits = _events(hints["return"], what, where)
+    return Handler(function, consumes, emits, inspect.iscoroutinefunction(function), where)
+
+
+def _events(hint: Any, what: str, where: str) -> tuple[type, ...]:
+    """The event classes in an annotation: a class, a union, None, or a tuple, list, sequence or iterable of these."""
+    if hint in (None, types.NoneType, Ellipsis):
+        return ()
+    arguments = typing.get_args(hint)
+    if arguments:
+        return tuple(dict.fromkeys(cls for argument in arguments for cls in _events(argument, what, where)))
+    if not isinstance(hint, type):
+        raise SetupError(f"{what} is annotated with {hint!r}", where=where, fix="name event classes")
+    try:
+        event_info(hint)
+    except SetupError as error:
+        raise SetupError(f"{what}: {error.what}", where=where, fix=error.fix) from None
+    return (hint,)
