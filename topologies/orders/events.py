@@ -1,0 +1,155 @@
+"""The events of the order flow: what an order passes on its way, one class per topic.
+
+The one rule: the schema `schemas/orders/<class>/v<n>.avsc` is the contract, the class follows it field by field.
+
+Money is in minor units (cents) of an ISO 4217 currency; times are UTC, to the millisecond; an event carries whatever the
+next stage needs, so that no stage asks another. `code` is for machines and stays the same; `reason` is for the customer.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from streams.record import event
+
+
+class OrderLine(msgspec.Struct, frozen=True):
+    """A line as it was submitted, not yet trusted: quantity and amount may be 0 or less. `amount_minor` is the line's total."""
+
+    sku: str
+    name: str
+    quantity: int
+    amount_minor: int
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What an order takes of one sku, over all its lines. `quantity` is above 0."""
+
+    sku: str
+    name: str
+    quantity: int
+
+
+class Shortage(msgspec.Struct, frozen=True):
+    """A sku that an order wants more of than there is."""
+
+    sku: str
+    name: str
+    wanted: int
+    available: int
+
+
+class Ending(StrEnum):
+    """How an order ended: paid for, turned down before payment, or turned down by the payment."""
+
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    UNPAID = "unpaid"
+
+
+@event("orders.submitted", key="order_id")
+class OrderSubmitted(msgspec.Struct, frozen=True):
+    """A customer's order as a shop sent it; nothing in it has been checked."""
+
+    order_id: str
+    customer_id: str
+    store_id: str
+    placed_at: datetime
+    currency: str
+    lines: tuple[OrderLine, ...]
+
+
+@event("orders.accepted", key="order_id")
+class OrderAccepted(msgspec.Struct, frozen=True):
+    """An order that can be fulfilled: every sku once, in the order of the first line that named it."""
+
+    order_id: str
+    customer_id: str
+    store_id: str
+    placed_at: datetime
+    currency: str
+    total_minor: int
+    demand: tuple[Demand, ...]
+
+
+@event("orders.rejected", key="order_id")
+class OrderRejected(msgspec.Struct, frozen=True):
+    """An order that intake turned down. It has no total: its amounts may be what is wrong with it."""
+
+    order_id: str
+    customer_id: str
+    code: str
+    reason: str
+
+
+@event("inventory.reserved", key="order_id")
+class StockReserved(msgspec.Struct, frozen=True):
+    """The order's whole demand is set aside for it."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    demand: tuple[Demand, ...]
+
+
+@event("inventory.rejected", key="order_id")
+class StockRejected(msgspec.Struct, frozen=True):
+    """Stock does not cover the order; nothing of it was set aside."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    code: str
+    reason: str
+    shortages: tuple[Shortage, ...]
+
+
+@event("payments.captured", key="order_id")
+class PaymentCaptured(msgspec.Struct, frozen=True):
+    """The customer has paid. `payment_id` is the provider's own name of the payment."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    payment_id: str
+
+
+@event("payments.failed", key="order_id")
+class PaymentFailed(msgspec.Struct, frozen=True):
+    """The provider declined: no money moved, the order's stock is still set aside."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    code: str
+    reason: str
+
+
+@event("inventory.released", key="order_id")
+class StockReleased(msgspec.Struct, frozen=True):
+    """The compensation of a failed payment: what was set aside is for sale again. Says why, as the payment did."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    code: str
+    reason: str
+    demand: tuple[Demand, ...]
+
+
+@event("notifications.sent", key="order_id")
+class NotificationSent(msgspec.Struct, frozen=True):
+    """The customer was told how the order ended. `code` says why, unless it is confirmed."""
+
+    order_id: str
+    customer_id: str
+    ending: Ending
+    subject: str
+    message: str
+    code: str | None = None
