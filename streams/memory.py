@@ -1,0 +1,203 @@
+"""A session on a `MemoryBroker`: the same contract as on Kafka, without threads, sockets or waiting.
+
+The one rule: nothing happens outside its calls. `poll` returns at once what is there and never sleeps, whatever its
+`timeout`; a poll is also the member's heartbeat, so a session that is not polled while the clock passes the session timeout
+is a frozen process.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from streams.errors import Aborted, Fenced, SetupError
+from streams.memory_broker import Clock, Crashed, ManualClock, MemoryBroker, ReplyLost
+from streams.memory_group import Membership, UnknownMember
+from streams.memory_log import Position
+from streams.record import Output
+from streams.session import Claim, Inputs, Place, Polled
+
+__all__ = ["Clock", "Crashed", "ManualClock", "MemoryBroker", "MemorySession"]
+
+
+class _Owned(msgspec.Struct):
+    """A partition that this session owns: how far its table is read, and once it is claimed, its inputs."""
+
+    table_at: int
+    table_end: int
+    claimed: bool = False
+    paused: bool = False
+    reading: dict[str, int] = {}  # the next offset to deliver, by topic
+    committed: dict[str, Position] = {}
+
+
+class MemorySession:
+    """One member of a group with one transactional producer; see `Session` for the contract."""
+
+    def __init__(self, broker: MemoryBroker, inputs: Inputs, *, group: str, transactional_id: str) -> None:
+        """Fences an older session of this transactional id. Raises `SetupError` where the topics do not fit together."""
+        _check_topics(broker, inputs)
+        self._broker = broker
+        self._inputs = inputs
+        self._group_name = group
+        self._id = transactional_id
+        self._group = broker.group(group, inputs.lead)
+        self._producer = broker.producer(transactional_id)
+        self._member: Membership | None = None
+        self._owned: dict[int, _Owned] = {}
+        self._turn = 0
+        self._over = ""
+        self.token = f"{transactional_id}/{self._producer.life}"
+
+    def poll(self, limit: int, timeout: float) -> Polled:  # noqa: ARG002  # memory never waits
+        """What is there now: up to `limit` input records, and up to `limit` of the tables."""
+        self._check_alive()
+        polled = Polled(lost=self._rebalance())
+        self._read_tables(polled, limit)
+        self._claim(polled)
+        self._read_inputs(polled, limit)
+        return polled
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
+        """One transaction, or `Aborted`, or `Fenced`."""
+        self._check_alive()
+        positions = {place: Position(offset, metadata) for place, offset in offsets.items()}
+        try:
+            self._transact(outputs, positions)
+        except ReplyLost:
+            self._settle(positions)
+        except Fenced as error:
+            self._over = str(error)
+            raise
+        for (topic, partition), position in positions.items():
+            self._owned[partition].committed[topic] = position
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        """Deliver no more input records of these partitions."""
+        self._set_paused(partitions, paused=True)
+
+    def resume(self, partitions: Iterable[int]) -> None:
+        """Take up the inputs of these partitions again."""
+        self._set_paused(partitions, paused=False)
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self._member is not None:
+            self._group.leave(self._member)
+        self._member = None
+        self._owned.clear()
+        self._over = self._over or "the session is closed"
+
+    def _check_alive(self) -> None:
+        if self._over:
+            raise Fenced(self._over)
+
+    def _set_paused(self, partitions: Iterable[int], *, paused: bool) -> None:
+        for partition in partitions:
+            if partition in self._owned:
+                self._owned[partition].paused = paused
+
+    def _rebalance(self) -> frozenset[int]:
+        """Heartbeat; join when new or removed. Takes over what the group assigns; returns what is lost."""
+        lost: frozenset[int] = frozenset()
+        try:
+            if self._member is None:
+                raise UnknownMember
+            self._member, revoked, assigned = self._group.heartbeat(self._member)
+            lost = revoked
+        except UnknownMember:
+            lost = frozenset(self._owned)
+            self._member, _, assigned = self._group.heartbeat(self._group.join())
+        for partition in lost:
+            del self._owned[partition]
+        for partition in sorted(assigned):
+            end = self._broker.logs(self._inputs.table)[partition].end if self._inputs.table else 0
+            self._owned[partition] = _Owned(table_at=0, table_end=end)
+        return lost
+
+    def _read_tables(self, polled: Polled, limit: int) -> None:
+        if self._inputs.table is None:
+            return
+        logs = self._broker.logs(self._inputs.table)
+        for partition, owned in self._owned.items():
+            records, owned.table_at = logs[partition].read(owned.table_at, limit - len(polled.table))
+            polled.table += records
+
+    def _claim(self, polled: Polled) -> None:
+        """Claim each new partition whose table is read to its end of then and whose offsets are decided."""
+        for partition, owned in self._owned.items():
+            if owned.claimed or owned.table_at < owned.table_end:
+                continue
+            found = {topic: self._broker.position(self._group_name, (topic, partition)) for topic in self._inputs.topics}
+            positions = {topic: position for topic, position in found.items() if position is not None}
+            if len(positions) < len(found):
+                continue
+            owned.claimed = True
+            owned.committed = positions
+            owned.reading = {topic: position.offset for topic, position in positions.items()}
+            polled.gained.append(Claim(partition, dict(owned.reading), positions[self._inputs.lead].metadata))
+
+    def _read_inputs(self, polled: Polled, limit: int) -> None:
+        """Each input of each partition in turn; the next poll begins with another one, so that none starves."""
+        ready = [
+            (owned, topic, partition)
+            for partition, owned in self._owned.items()
+            for topic in self._inputs.topics
+            if owned.claimed and not owned.paused
+        ]
+        self._turn += 1
+        start = self._turn % len(ready) if ready else 0
+        for owned, topic, partition in ready[start:] + ready[:start]:
+            log = self._broker.logs(topic)[partition]
+            records, owned.reading[topic] = log.read(owned.reading[topic], limit - len(polled.records))
+            polled.records += records
+
+    def _transact(self, outputs: Sequence[Output], positions: Mapping[Place, Position]) -> None:
+        strangers = [place for place in positions if not self._is_claimed(place)]
+        try:
+            if self._member is None or strangers:
+                raise Aborted(f"partitions are not owned: {strangers or sorted(positions)}")
+            self._producer.begin()
+            for output in outputs:
+                self._producer.send(output)
+            self._producer.send_offsets(self._group, self._group_name, self._member, positions)
+            self._producer.commit()
+        except (Aborted, UnknownMember, SetupError) as error:
+            self._producer.abort()
+            self._rewind()
+            if isinstance(error, UnknownMember):
+                raise Aborted(str(error)) from error
+            raise
+
+    def _is_claimed(self, place: Place) -> bool:
+        owned = self._owned.get(place[1])
+        return owned is not None and place[0] in owned.committed
+
+    def _rewind(self) -> None:
+        for owned in self._owned.values():
+            owned.reading = {topic: position.offset for topic, position in owned.committed.items()}
+
+    def _settle(self, positions: Mapping[Place, Position]) -> None:
+        """After a commit without a reply: a new producer decides the transaction, and the group's offsets say how."""
+        self._producer = self._broker.producer(self._id)
+        before = {(topic, partition): self._owned[partition].committed[topic] for topic, partition in positions}
+        now = {place: self._broker.position(self._group_name, place) for place in positions}
+        if before != positions and now == positions:
+            return
+        self._rewind()
+        if before != positions and now == before:
+            raise Aborted("the transaction whose reply was lost did not happen")
+        self._over = "nobody can say whether the transaction whose reply was lost did happen"
+        raise Fenced(self._over)
+
+
+def _check_topics(broker: MemoryBroker, inputs: Inputs) -> None:
+    """Whoever owns partition p of the lead owns p of the rest: that takes the same number of partitions everywhere."""
+    lead = len(broker.logs(inputs.lead))
+    followed = (*inputs.others, inputs.table) if inputs.table else inputs.others
+    for topic in followed:
+        count = len(broker.logs(topic))
+        if count != lead:
+            raise SetupError(
+                f"topic {topic} has {count} partitions, {inputs.lead} has {lead}",
+                fix=f"create {topic} with {lead} partitions",
+            )
