@@ -1,0 +1,72 @@
+"""A session on a real Kafka, by librdkafka.
+
+The one rule: every transaction carries the group's metadata as it was at the last poll, so that a member which has lost its
+place can commit nothing, whatever it still holds in its hands.
+"""
+
+import logging
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from streams.errors import Aborted, SetupError
+from streams.kafka_reader import Reader
+from streams.kafka_writer import Writer
+from streams.record import Output
+from streams.session import Inputs, Place, Polled
+
+_log = logging.getLogger("towpath.kafka")
+
+
+class KafkaSession:
+    """One member of a stage's group with one transactional producer; see `streams.session.Session`.
+
+    `properties` are librdkafka's, `bootstrap.servers` among them. Sources: KIP-98 (transactions), KIP-447 (fencing by the
+    group's generation), KIP-848 (the consumer protocol; `group.protocol=classic` is served as well).
+    """
+
+    def __init__(self, inputs: Inputs, *, group: str, transactional_id: str, properties: Mapping[str, Any]) -> None:
+        self.token = uuid.uuid4().hex
+        try:
+            self._writer = Writer(properties, transactional_id, _log)
+            self._reader = Reader(inputs, properties, group, _log)
+        except KafkaException as error:
+            raise SetupError(error.args[0].str(), where="TOWPATH_KAFKA", fix="see librdkafka's CONFIGURATION.md") from None
+        self._closed = False
+
+    def poll(self, limit: int, timeout: float) -> Polled:
+        """Read on; see `Session.poll`. The first call waits for the broker."""
+        self._writer.open()
+        return self._reader.poll(limit, timeout)
+
+    def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
+        """One transaction; see `Session.commit`."""
+        places = [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets.items()]
+        try:
+            self._writer.write(outputs, places, self._reader.group)
+        except Aborted:
+            self._reader.rewind()
+            raise
+        self._reader.advance(offsets)
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        """See `Session.pause`."""
+        self._reader.pause(partitions, True)
+
+    def resume(self, partitions: Iterable[int]) -> None:
+        """See `Session.resume`."""
+        self._reader.pause(partitions, False)
+
+    def stop(self) -> None:
+        """Give up waiting for a broker that is away. The one call that another thread may make."""
+        self._writer.stopping = True
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        if not self._closed:
+            self._closed = True
+            self.stop()
+            self._reader.close()
+            self._writer.close()

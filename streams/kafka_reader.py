@@ -1,0 +1,281 @@
+"""The reading half of a Kafka session: a member of the group, and a follower that reads what the member owns.
+
+The one rule: a partition's records are handed out only after everything that its table held when the partition came has been.
+
+Two consumers share a group id. The *member* subscribes to the lead topic and is only a member: its partitions are paused. The
+*follower* reads: for each partition that the member owns, the same partition of every input and of the table, by `assign()`.
+One queue for all topics gives one order of arrival and one place to wait.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streams.errors import Fenced, SetupError
+from streams.record import Record
+from streams.session import Claim, Inputs, Place, Polled
+
+_READER: Final[Mapping[str, Any]] = {
+    "isolation.level": "read_committed",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # the runtime names every offset; one that is gone is an error, never a silent jump
+    "allow.auto.create.topics": False,
+    "fetch.queue.backoff.ms": 5,
+    "fetch.wait.max.ms": 100,
+    "enable.partition.eof": True,
+}
+_CLASSIC: Final[Mapping[str, Any]] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 10000,
+    "heartbeat.interval.ms": 1000,
+}
+_ANSWER: Final = 5.0  # seconds that one question to the cluster may take; it is asked again at the next poll
+_SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
+
+
+class _Owned(msgspec.Struct):
+    """A partition on its way to being read: `start` names the inputs' next offsets, `table_end` what to restore."""
+
+    start: dict[str, int]
+    metadata: str
+    table_end: int
+    restored: bool = False
+    paused: bool = False
+
+
+class Reader:
+    """The two consumers of one session."""
+
+    def __init__(self, inputs: Inputs, properties: Mapping[str, Any], group: str, log: logging.Logger) -> None:
+        common = {**_READER, **properties, "group.id": group}
+        classic = common.pop("group.protocol", "consumer") == "classic"
+        protocol = {"group.protocol": "classic", **_CLASSIC} if classic else {"group.protocol": "consumer"}
+        self._inputs = inputs
+        self._followed = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
+        self._member = Consumer({**protocol, **common}, logger=log)
+        self._follower = Consumer({"group.protocol": "classic", **common}, logger=log)
+        self._admin = AdminClient({k: v for k, v in properties.items() if k in _CLIENT}, logger=log)
+        self._owned: dict[int, _Owned] = {}
+        self._came: list[int] = []  # assigned, not yet followed
+        self._gone: set[int] = set()
+        self._subscribed = False
+        self.next: dict[Place, int] = {}  # where each followed input goes on after the last commit
+        self.group: Any = None  # the group's metadata, as of the last poll
+
+    def poll(self, limit: int, timeout: float) -> Polled:
+        """Serve rebalances, then read. See `Session.poll`."""
+        if not self._subscribed:
+            self._check_topics()
+            self._member.subscribe(
+                [self._inputs.lead], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            )
+            self._subscribed = True
+        self._serve_member()
+        polled = Polled(lost=frozenset(self._gone))
+        self._gone.clear()
+        if self._came:
+            self._follow()
+        self.group = self._member.consumer_group_metadata()
+        if polled.lost:
+            timeout = 0.0  # who lost a partition should hear of it at once
+        if not self._owned:
+            self._follower.poll(min(timeout, _SLICE))
+            return polled
+        messages = self._follower.consume(1, min(timeout, _SLICE))
+        if messages and limit > 1:
+            messages += self._follower.consume(limit - 1, 0)
+        self._sort(messages, polled)
+        return polled
+
+    def rewind(self) -> None:
+        """Read every owned input again from the last commit on."""
+        self._follower.incremental_unassign([TopicPartition(t, p) for t, p in self.next])
+        self._assign(self.next)
+
+    def advance(self, offsets: Mapping[Place, int]) -> None:
+        """Take `offsets` as committed."""
+        for place, offset in offsets.items():
+            if place in self.next:
+                self.next[place] = offset
+
+    def pause(self, partitions: Iterable[int], on: bool) -> None:
+        """Stop or go on delivering the inputs of `partitions`."""
+        for partition in partitions:
+            owned = self._owned.get(partition)
+            if owned is not None and owned.paused != on:
+                owned.paused = on
+                if owned.restored:
+                    self._switch(partition, on)
+
+    def close(self) -> None:
+        """Leave the group."""
+        for consumer in (self._member, self._follower):  # the member's last revocation still speaks to the follower
+            consumer.close()
+
+    # -- the member ---------------------------------------------------------------------------------------------------
+
+    def _assigned(self, member: Any, partitions: list[TopicPartition]) -> None:
+        member.incremental_assign(partitions)
+        member.pause(partitions)
+        self._came += [p.partition for p in partitions]
+
+    def _revoked(self, member: Any, partitions: list[TopicPartition]) -> None:
+        gone = {p.partition for p in partitions}
+        self._came = [p for p in self._came if p not in gone]
+        known = gone & self._owned.keys()
+        if known:
+            self._follower.incremental_unassign([TopicPartition(t, p) for p in sorted(known) for t in self._followed])
+            self._gone |= known
+        for partition in known:
+            del self._owned[partition]
+            for topic in self._inputs.topics:
+                self.next.pop((topic, partition), None)
+        member.incremental_unassign(partitions)
+
+    def _serve_member(self) -> None:
+        while (message := self._member.poll(0)) is not None:
+            error = message.error()
+            if error is None:
+                continue  # fetched before the pause took hold; the follower reads it
+            if error.fatal():
+                raise Fenced(f"the member is beyond repair: {error.str()}")
+            if error.code() in _MISSING:
+                raise SetupError(error.str(), where=self._inputs.lead, fix="create the topics: towpath topics apply MODULE")
+
+    # -- the follower -------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Look up where the new partitions start, and begin to read their tables. Tried again at the next poll if it fails."""
+        came = self._came
+        wanted = [TopicPartition(topic, p) for p in came for topic in self._inputs.topics]
+        try:
+            # A read_committed consumer asks for stable offsets: this waits out an undecided transaction of the last owner.
+            committed = {(c.topic, c.partition): c for c in self._follower.committed(wanted, _ANSWER)}
+            earliest = self._offsets(wanted, OffsetSpec.earliest())
+            tables = [TopicPartition(self._inputs.table, p) for p in came] if self._inputs.table else []
+            ends, begins = self._offsets(tables, OffsetSpec.latest()), self._offsets(tables, OffsetSpec.earliest())
+        except KafkaException as error:
+            if error.args[0].fatal():
+                raise Fenced(error.args[0].str()) from error
+            return
+        self._came = []
+        for partition in came:
+            start, metadata = {}, ""
+            for topic in self._inputs.topics:
+                at = committed[topic, partition]
+                start[topic] = at.offset if at.offset >= 0 else earliest[topic, partition]
+                if topic == self._inputs.lead:
+                    metadata = at.metadata or ""
+            place = (self._inputs.table or "", partition)
+            self._owned[partition] = _Owned(start, metadata, ends.get(place, 0))
+            self._assign({(topic, partition): offset for topic, offset in start.items()})
+            if self._inputs.table:
+                self._assign({place: begins[place]})
+            self.next.update({(topic, partition): offset for topic, offset in start.items()})
+
+    def _assign(self, offsets: Mapping[Place, int]) -> None:
+        self._follower.incremental_assign([TopicPartition(t, p, offset) for (t, p), offset in offsets.items()])
+        held = {p for _, p in offsets if (owned := self._owned[p]).paused or not owned.restored}
+        halted = [TopicPartition(t, p) for t, p in offsets if p in held and t != self._inputs.table]
+        if halted:
+            self._follower.pause(halted)
+
+    def _switch(self, partition: int, off: bool) -> None:
+        change = self._follower.pause if off else self._follower.resume
+        change([TopicPartition(topic, partition) for topic in self._inputs.topics])
+
+    def _sort(self, messages: list[Message], polled: Polled) -> None:
+        table, owned, records = self._inputs.table, self._owned, polled.records
+        for message in messages:
+            error = message.error()
+            topic, partition = message.topic(), message.partition()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    if topic == table:
+                        self._restored(partition, message.offset(), polled)
+                else:
+                    _fail(error, topic, partition)
+            elif partition in owned:
+                record = _record(message)
+                if topic == table:
+                    polled.table.append(record)
+                    self._restored(partition, record.offset + 1, polled)
+                else:
+                    records.append(record)
+        if not table:
+            for partition, each in owned.items():
+                if not each.restored:
+                    self._restored(partition, each.table_end, polled)
+
+    def _restored(self, partition: int, reached: int, polled: Polled) -> None:
+        owned = self._owned.get(partition)
+        if owned is None or owned.restored or reached < owned.table_end:
+            return
+        owned.restored = True
+        if not owned.paused:
+            self._switch(partition, False)
+        polled.gained.append(Claim(partition, owned.start, owned.metadata))
+
+    # -- the cluster --------------------------------------------------------------------------------------------------
+
+    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
+        if not partitions:
+            return {}
+        answers = self._admin.list_offsets(
+            dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ANSWER
+        )
+        return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+    def _check_topics(self) -> bool:
+        """Whether every followed topic exists and has as many partitions as the lead; `False`: the broker did not answer."""
+        counts = {}
+        for topic in self._followed:
+            try:
+                found = self._member.list_topics(topic, _ANSWER).topics[topic]
+            except KafkaException:
+                return False
+            counts[topic] = 0 if found.error is not None else len(found.partitions)
+            if not counts[topic]:
+                raise SetupError("there is no such topic", where=topic, fix="create the topics: towpath topics apply MODULE")
+        lead = counts[self._inputs.lead]
+        for topic, count in counts.items():
+            if count != lead:
+                raise SetupError(
+                    f"has {count} partitions, but {self._inputs.lead} has {lead}",
+                    where=topic,
+                    fix="the topics that a stage reads need one partition count: keys must meet in one process",
+                )
+        return True
+
+
+_CLIENT: Final = frozenset({"bootstrap.servers", "client.id", "security.protocol"})
+_MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+
+
+def _record(message: Message) -> Record:
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+        message.timestamp()[1],
+    )
+
+
+def _fail(error: KafkaError, topic: str | None, partition: int | None) -> None:
+    """Raise for what waiting does not mend; anything else librdkafka mends itself."""
+    if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise SetupError(
+            f"records that were not read yet are gone: {error.str()}",
+            where=f"{topic}[{partition}]",
+            fix="retention removed them: reset the group's offset on purpose, after a look at what is lost",
+        )
+    if error.fatal() or error.code() in _MISSING:
+        raise Fenced(error.str())

@@ -1,0 +1,90 @@
+"""The writing half of a Kafka session: one transactional producer.
+
+The one rule: the end of a transaction is waited for, however long the broker is away. Who gives up waiting ends the process,
+and the next one starts from the committed offsets: these say whether it happened.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from streams.errors import Aborted, Fenced
+from streams.record import Output
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "partitioner": "murmur2_random",  # the Java client's: producers in any language agree on a key's partition
+    "transaction.timeout.ms": 15000,
+    "linger.ms": 1,
+    "retry.backoff.ms": 5,  # 100, the default, makes each of a row of transactions wait out CONCURRENT_TRANSACTIONS
+    "queue.buffering.max.messages": 500000,
+    "queue.buffering.max.kbytes": 1048576,
+}
+_CONSUMER: Final = frozenset({"group.protocol"})  # the one property of a consumer that a session is usually given
+_STEP: Final = 1.0  # seconds that one call may block, so that a stop is noticed between two
+
+
+class Writer:
+    """One transactional producer. Its transactional id fences every older one of the same id as it opens."""
+
+    def __init__(self, properties: Mapping[str, Any], transactional_id: str, log: logging.Logger) -> None:
+        mine = {name: value for name, value in properties.items() if name not in _CONSUMER}
+        self._producer = Producer({**DEFAULTS, **mine, "transactional.id": transactional_id}, logger=log)
+        self._opened = False
+        self.stopping = False
+
+    def write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition], group: Any) -> None:
+        """One transaction of outputs and offsets. Raises `Aborted` or `Fenced`."""
+        producer = self._producer
+        try:
+            self.open()
+            producer.begin_transaction()
+            self._produce(outputs)
+            self._until_done(producer.send_offsets_to_transaction, list(offsets), group)
+            self._until_done(producer.commit_transaction)
+        except KafkaException as error:
+            self._undo(error)
+
+    def open(self) -> None:
+        """Register with the coordinator; this ends whatever a dead predecessor left open. Waits for the broker."""
+        if not self._opened:
+            self._until_done(self._producer.init_transactions)
+            self._opened = True
+
+    def close(self) -> None:
+        """Let go of the producer; an open transaction is left to its timeout or to the next of the same id."""
+        self._producer.purge()
+        self._producer.close()
+
+    def _produce(self, outputs: Sequence[Output]) -> None:
+        produce = self._producer.produce
+        for output in outputs:
+            partition = -1 if output.partition is None else output.partition
+            while True:
+                try:
+                    produce(output.topic, output.value, output.key, partition, headers=list(output.headers))
+                    break
+                except BufferError:  # the queue is full of this transaction's own records: let some of them go out
+                    self._producer.poll(0.05)
+
+    def _undo(self, error: KafkaException) -> NoReturn:
+        cause = error.args[0]
+        if cause.fatal() or not self._opened:
+            raise Fenced(f"the producer is beyond repair: {cause.str()}") from error
+        try:
+            self._until_done(self._producer.abort_transaction)
+        except KafkaException as failed:
+            raise Fenced(f"a transaction cannot be aborted: {failed.args[0].str()}") from error
+        raise Aborted(cause.str()) from error
+
+    def _until_done(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Repeat a call for as long as librdkafka says that it may be repeated."""
+        while True:
+            try:
+                return call(*arguments, _STEP)
+            except KafkaException as error:
+                if not error.args[0].retriable():
+                    raise
+                if self.stopping:
+                    raise Fenced("told to stop while the broker was away; the next start goes by what was committed") from error
