@@ -26,6 +26,10 @@ class DecodeError(TowpathError):
     """Bytes that are no event of their topic. The message says what is wrong and at which byte."""
 
 
+class EncodeError(TowpathError):
+    """An event whose values its schema cannot hold. The message names the field."""
+
+
 class Aborted(TowpathError):
     """The transaction did not happen. The session stands at its last commit again: read on from there."""
 
