@@ -1,0 +1,341 @@
+"""The laws of `Session` on its inputs and outputs: what is committed, what is visible, who is fenced.
+
+The one rule: the same laws for every broker; a law that needs to know which one it runs on is no law.
+"""
+
+from collections import defaultdict
+
+import pytest
+
+from streams.errors import Aborted, Fenced, SetupError
+from streams.record import Output, Record
+from streams.session import Inputs
+from tests.conformance.universe import Member, Universe
+
+MIB = 1024 * 1024
+
+
+def opened(universe: Universe, inputs: Inputs, instance: str = "a") -> Member:
+    return Member(universe.open(inputs, instance))
+
+
+def values(records: list[Record]) -> list[bytes | None]:
+    return [record.value for record in records]
+
+
+def numbers(count: int, start: int = 0) -> list[bytes]:
+    return [b"%d" % number for number in range(start, start + count)]
+
+
+def fill(universe: Universe, topic: str, partition: int, payloads: list[bytes]) -> None:
+    for payload in payloads:
+        universe.produce(topic, b"k", payload, partition=partition)
+
+
+def read_all(universe: Universe, member: Member, count: int) -> None:
+    universe.wait(member.poll, lambda: len(member.hand) >= count)
+
+
+def test_the_next_owner_starts_where_the_last_one_committed(universe: Universe) -> None:
+    topic = universe.topic("in")
+    fill(universe, topic, 0, numbers(10))
+    first = opened(universe, Inputs(topic))
+    read_all(universe, first, 10)
+    first.session.commit([], {(topic, 0): 6}, "half way")
+    first.session.close()
+    assert universe.committed() == {(topic, 0): 6}
+
+    second = opened(universe, Inputs(topic), "b")
+    read_all(universe, second, 4)
+    claim = second.claims[0]
+    assert (dict(claim.offsets), claim.metadata) == ({topic: 6}, "half way")
+    assert values(second.hand) == numbers(4, start=6)
+
+
+def test_a_new_group_starts_at_the_beginning(universe: Universe) -> None:
+    topic = universe.topic("in")
+    fill(universe, topic, 0, numbers(2))
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, 2)
+    assert (member.claims[0].offsets[topic], member.claims[0].metadata) == (0, "")
+    assert values(member.hand) == numbers(2)
+
+
+def test_outputs_appear_with_the_offsets_of_their_sources(universe: Universe) -> None:
+    topic, out = universe.topic("in"), universe.topic("out")
+    fill(universe, topic, 0, numbers(3))
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, 3)
+    assert (universe.read(out), universe.committed()) == ([], {})
+    member.commit([Output(out, b"k", value) for value in numbers(3)])
+    assert (values(universe.read(out)), universe.committed()) == (numbers(3), {(topic, 0): 3})
+
+
+def test_an_output_that_the_broker_refuses_aborts_all_and_rewinds(universe: Universe) -> None:
+    topic, out = universe.topic("in"), universe.topic("out")
+    compacted = universe.topic("compacted", config={"cleanup.policy": "compact"})
+    fill(universe, topic, 0, numbers(4))
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, 4)
+    member.session.commit([], {(topic, 0): 1})
+    with pytest.raises(Aborted):
+        member.session.commit([Output(out, b"k", b"never"), Output(compacted, None, b"keyless")], {(topic, 0): 4})
+    assert universe.committed() == {(topic, 0): 1}
+
+    member.hand.clear()
+    read_all(universe, member, 3)
+    assert values(member.hand) == numbers(3, start=1)
+    member.commit([Output(out, b"k", b"after")])
+    assert values(universe.read(out)) == [b"after"]
+
+
+def test_aborted_records_are_never_read(universe: Universe) -> None:
+    topic = universe.topic("in")
+    universe.produce(topic, b"k", b"before")
+    universe.transaction([Output(topic, b"k", b"aborted")]).abort()
+    universe.produce(topic, b"k", b"after")
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, 2)
+    assert values(member.hand) == [b"before", b"after"]
+
+
+def test_an_open_transaction_holds_back_all_that_comes_after_it(universe: Universe) -> None:
+    topic = universe.topic("in", partitions=2)
+    undecided = universe.transaction([Output(topic, b"k", b"undecided", partition=0)])
+    universe.produce(topic, b"k", b"behind", partition=0)
+    universe.produce(topic, b"k", b"elsewhere", partition=1)
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, 1)
+    assert values(member.hand) == [b"elsewhere"]
+    undecided.commit()
+    read_all(universe, member, 3)
+    assert values(member.hand) == [b"elsewhere", b"undecided", b"behind"]
+
+
+def test_a_restart_fences_its_former_self(universe: Universe) -> None:
+    topic, out = universe.topic("in"), universe.topic("out")
+    fill(universe, topic, 0, numbers(3))
+    old = opened(universe, Inputs(topic))
+    read_all(universe, old, 3)
+    new = opened(universe, Inputs(topic))
+    new.poll()
+    with pytest.raises(Fenced):
+        old.commit([Output(out, b"k", b"from the past")])
+    assert universe.committed() == {}
+    old.session.close()
+    read_all(universe, new, 3)
+    new.commit([Output(out, b"k", b"once")])
+    assert values(universe.read(out)) == [b"once"]
+
+
+def zombie_and_heir(universe: Universe, topic: str) -> tuple[Member, Member]:
+    """A member that was frozen with all of the topic in hand, thawed after another has taken its place."""
+    zombie = opened(universe, Inputs(topic), "zombie")
+    read_all(universe, zombie, 3)
+    heir = opened(universe, Inputs(topic), "heir")
+    universe.freeze(zombie.session)
+    read_all(universe, heir, 3)
+    universe.thaw(zombie.session)
+    return zombie, heir
+
+
+def test_a_zombie_cannot_commit_what_it_has_in_hand(universe: Universe) -> None:
+    topic, out = universe.topic("in"), universe.topic("out")
+    fill(universe, topic, 0, numbers(3))
+    zombie, heir = zombie_and_heir(universe, topic)
+    with pytest.raises((Aborted, Fenced)):
+        zombie.commit([Output(out, b"k", b"zombie")])
+    assert (universe.read(out), universe.committed()) == ([], {})
+    heir.commit([Output(out, b"k", b"heir")])
+    assert (values(universe.read(out)), universe.committed()) == ([b"heir"], {(topic, 0): 3})
+
+
+def test_a_zombie_cannot_commit_outputs_without_offsets_either(universe: Universe) -> None:
+    topic, out = universe.topic("in"), universe.topic("out")
+    fill(universe, topic, 0, numbers(3))
+    zombie, heir = zombie_and_heir(universe, topic)
+    with pytest.raises((Aborted, Fenced)):
+        zombie.session.commit([Output(out, b"k", b"a parked record, completed")], {})
+    heir.session.commit([Output(out, b"k", b"heir")], {})
+    assert values(universe.read(out)) == [b"heir"]
+
+
+def test_a_zombie_becomes_a_good_member_again_or_ends(universe: Universe) -> None:
+    topic, out = universe.topic("in"), universe.topic("out")
+    fill(universe, topic, 0, numbers(3))
+    zombie, heir = zombie_and_heir(universe, topic)
+    heir.copy(out)
+    try:
+        with pytest.raises(Aborted):
+            zombie.commit([Output(out, b"k", b"zombie")])
+        zombie.hand.clear()
+        assert 0 in zombie.poll().lost
+        heir.session.close()
+        universe.wait(lambda: zombie.copy(out), lambda: 0 in zombie.owned)
+    except Fenced:
+        return
+    universe.produce(topic, b"k", b"3")
+    universe.wait(lambda: zombie.copy(out), lambda: len(universe.read(out)) >= 4)
+    assert values(universe.read(out)) == numbers(4)
+
+
+def test_members_share_the_partitions_and_nothing_is_doubled_lost_or_out_of_order(universe: Universe) -> None:
+    topic, out = universe.topic("in", partitions=4), universe.topic("out", partitions=4)
+    members = {"a": opened(universe, Inputs(topic), "a")}
+    sent = 0
+
+    def cycle() -> None:
+        nonlocal sent
+        if sent < 400:
+            for _ in range(20):
+                universe.produce(topic, b"key %d" % (sent % 7), b"%d" % sent)
+                sent += 1
+        for member in members.values():
+            member.copy(out)
+
+    universe.wait(cycle, lambda: members["a"].owned == {0, 1, 2, 3})
+    members["b"] = opened(universe, Inputs(topic), "b")
+    universe.wait(cycle, lambda: all(len(member.owned) == 2 for member in members.values()))
+    assert members["a"].owned | members["b"].owned == {0, 1, 2, 3}
+    universe.kill(members.pop("a").session)
+    universe.wait(cycle, lambda: len(members["b"].owned) == 4)
+    members["c"] = opened(universe, Inputs(topic), "c")
+    universe.wait(cycle, lambda: all(len(member.owned) == 2 for member in members.values()))
+    members.pop("b").session.close()
+    universe.wait(cycle, lambda: sent >= 400 and len(universe.read(out)) >= sent)
+
+    by_key = defaultdict(list)
+    for record in universe.read(out):
+        by_key[record.key].append(int(record.value or b""))
+    assert by_key == {b"key %d" % key: list(range(key, sent, 7)) for key in range(7)}
+
+
+def test_records_in_the_hand_of_a_killed_process_are_read_again(universe: Universe) -> None:
+    topic = universe.topic("in")
+    fill(universe, topic, 0, numbers(5))
+    dead = opened(universe, Inputs(topic))
+    read_all(universe, dead, 5)
+    dead.session.commit([], {(topic, 0): 2})
+    universe.kill(dead.session)
+    heir = opened(universe, Inputs(topic))
+    read_all(universe, heir, 3)
+    assert values(heir.hand) == numbers(3, start=2)
+
+
+def test_each_partition_is_read_in_the_order_of_its_offsets(universe: Universe) -> None:
+    topic = universe.topic("in", partitions=3)
+    for number in range(90):
+        universe.produce(topic, b"k", b"%d" % number, partition=number % 3)
+    member = opened(universe, Inputs(topic))
+    universe.wait(lambda: member.poll(limit=7), lambda: len(member.hand) >= 90)
+    offsets = defaultdict(list)
+    for record in member.hand:
+        offsets[record.partition].append(record.offset)
+    assert offsets == {partition: list(range(30)) for partition in range(3)}
+
+
+def test_a_paused_partition_is_silent_until_it_is_resumed(universe: Universe) -> None:
+    topic = universe.topic("in", partitions=2)
+    fill(universe, topic, 0, numbers(2))
+    member = opened(universe, Inputs(topic))
+    universe.wait(lambda: member.poll(limit=1), lambda: len(member.hand) == 1)
+    universe.wait(lambda: member.poll(limit=1), lambda: member.owned == {0, 1} and len(member.hand) == 2)
+    member.session.pause([0])
+    fill(universe, topic, 0, [b"held"])
+    for number in range(3):
+        fill(universe, topic, 1, [b"flows %d" % number])
+        read_all(universe, member, 3 + number)
+    assert values(member.hand)[2:] == [b"flows 0", b"flows 1", b"flows 2"]
+    member.session.resume([0])
+    read_all(universe, member, 6)
+    assert values(member.hand)[5] == b"held"
+
+
+def test_an_abort_rewinds_a_paused_partition_too(universe: Universe) -> None:
+    topic = universe.topic("in", partitions=2)
+    compacted = universe.topic("compacted", config={"cleanup.policy": "compact"})
+    fill(universe, topic, 0, numbers(3))
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, 3)
+    member.session.pause([0])
+    with pytest.raises(Aborted):
+        member.session.commit([Output(compacted, None, b"keyless")], {(topic, 0): 3})
+    member.hand.clear()
+    fill(universe, topic, 1, [b"flows"])
+    read_all(universe, member, 1)
+    assert values(member.hand) == [b"flows"]
+    member.session.resume([0])
+    read_all(universe, member, 4)
+    assert values(member.hand)[1:] == numbers(3)
+
+
+def test_bytes_go_through_untouched(universe: Universe) -> None:
+    size = {"max.message.bytes": str(2 * MIB)}
+    topic, out = universe.topic("in", config=size), universe.topic("out", config=size)
+    headers = (
+        ("empty", b""),
+        ("none", None),
+        ("twice", b"1"),
+        ("twice", b"2"),
+        ("bytes", b"\xff\xfe\x00"),
+        ("näme", "größe".encode()),
+    )
+    sent: list[tuple[bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]] = [
+        (None, b"no key", ()),
+        (b"", b"", headers),
+        (b"\x00\xff", None, headers),
+        (b"large", bytes(range(256)) * (MIB // 256), headers),
+    ]
+    for key, value, each in sent:
+        universe.produce(topic, key, value, each)
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, len(sent))
+    assert [(r.key, r.value, r.headers) for r in member.hand] == sent
+    member.commit([Output(out, r.key, r.value, r.headers) for r in member.hand])
+    assert [(r.key, r.value, r.headers) for r in universe.read(out)] == sent
+
+
+def test_a_key_has_the_partition_that_every_client_gives_it(universe: Universe) -> None:
+    """The vectors are from Kafka's own UtilsTest.testMurmur2."""
+    topic, out = universe.topic("in"), universe.topic("out", partitions=50)
+    fill(universe, topic, 0, [b"1"])
+    vectors = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536, b"abc": 479470107}
+    member = opened(universe, Inputs(topic))
+    read_all(universe, member, 1)
+    member.commit([Output(out, key, key) for key in vectors])
+    assert {r.key: r.partition for r in universe.read(out)} == {k: (h & 0x7FFFFFFF) % 50 for k, h in vectors.items()}
+
+
+def test_an_output_goes_to_the_partition_that_it_names(universe: Universe) -> None:
+    topic, out = universe.topic("in"), universe.topic("out", partitions=3)
+    member = opened(universe, Inputs(topic))
+    fill(universe, topic, 0, [b"1"])
+    read_all(universe, member, 1)
+    member.commit([Output(out, b"k", b"%d" % partition, partition=partition) for partition in (2, 0, 1)])
+    assert [(r.partition, r.value) for r in universe.read(out)] == [(0, b"0"), (1, b"1"), (2, b"2")]
+
+
+def test_close_gives_the_partitions_away_at_once_and_may_be_repeated(universe: Universe) -> None:
+    topic = universe.topic("in", partitions=2)
+    first, second = opened(universe, Inputs(topic), "a"), opened(universe, Inputs(topic), "b")
+
+    def both() -> None:
+        first.poll()
+        second.poll()
+
+    universe.wait(both, lambda: len(first.owned) == len(second.owned) == 1)
+    first.session.close()
+    first.session.close()
+    universe.wait(second.poll, lambda: second.owned == {0, 1})
+
+
+def test_every_life_has_its_own_token(universe: Universe) -> None:
+    topic = universe.topic("in")
+    assert universe.open(Inputs(topic)).token != universe.open(Inputs(topic)).token
+
+
+def test_topics_that_do_not_fit_together_are_refused(universe: Universe) -> None:
+    lead, narrow = universe.topic("lead", partitions=2), universe.topic("narrow", partitions=1)
+    for inputs in (Inputs(lead, (narrow,)), Inputs(lead, table=narrow), Inputs("missing"), Inputs(lead, ("missing",))):
+        with pytest.raises(SetupError, match=r"narrow|missing"):
+            opened(universe, inputs).poll()
