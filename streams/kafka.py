@@ -7,6 +7,7 @@ place can commit nothing, whatever it still holds in its hands.
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -43,7 +44,11 @@ class KafkaSession:
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
         """One transaction; see `Session.commit`."""
-        places = [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets.items()]
+        # Without offsets librdkafka asks no broker about the generation: a position that stays put goes with such a commit.
+        sources = offsets or dict(islice(self._reader.next.items(), 1))
+        if not sources:
+            raise Aborted("the session owns no partition")
+        places = [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in sources.items()]
         try:
             self._writer.write(outputs, places, self._reader.group)
         except Aborted:

@@ -9,6 +9,7 @@ One queue for all topics gives one order of arrival and one place to wait.
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -115,7 +116,8 @@ class Reader:
     def close(self) -> None:
         """Leave the group."""
         for consumer in (self._member, self._follower):  # the member's last revocation still speaks to the follower
-            consumer.close()
+            with suppress(KafkaException):
+                consumer.close()
 
     # -- the member ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ and the next one starts from the committed offsets: these say whether it happene
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -54,8 +55,9 @@ class Writer:
 
     def close(self) -> None:
         """Let go of the producer; an open transaction is left to its timeout or to the next of the same id."""
-        self._producer.purge()
-        self._producer.close()
+        with suppress(KafkaException):  # a fenced producer says once more that it is fenced
+            self._producer.purge()
+            self._producer.close()
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         produce = self._producer.produce
