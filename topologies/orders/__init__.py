@@ -1,0 +1,22 @@
+"""The order flow: from `orders.submitted` to `notifications.sent`.
+
+The one rule: this page is the whole graph; what flows between the stages is in their handlers' annotations.
+"""
+
+from pathlib import Path
+
+from streams.topology import Topology
+from topologies.orders.events import NotificationSent, OrderSubmitted, StockReleased
+from topologies.orders.intake import intake
+from topologies.orders.inventory import inventory
+from topologies.orders.notification import notification
+from topologies.orders.payment import payment
+
+orders = Topology(
+    "orders",
+    sources=[OrderSubmitted],
+    stages=[intake, inventory, payment, notification],
+    sinks=[StockReleased, NotificationSent],
+    partitions=4,
+    schemas=Path(__file__).parents[2] / "schemas",
+)

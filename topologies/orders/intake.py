@@ -1,0 +1,101 @@
+"""Intake: the first look at an order.
+
+The one rule: every order that can be read is accepted or rejected; what comes out accepted can be trusted by everyone after.
+"""
+
+import itertools
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from streams.stage import Context, Stage
+from topologies.orders.events import Demand, OrderAccepted, OrderLine, OrderRejected, OrderSubmitted
+from topologies.orders.money import CURRENCIES, LARGEST
+
+MOST_LINES: Final = 1000
+
+intake = Stage("intake")
+
+
+@intake.on
+def accept(order: OrderSubmitted, _ctx: Context) -> OrderAccepted | OrderRejected:
+    """Check the order and add up its lines, or say what is wrong with it in words that its customer understands."""
+    return judge(order)
+
+
+def judge(order: OrderSubmitted) -> OrderAccepted | OrderRejected:
+    """What `accept` does, for those who have an order and no context."""
+    flaw = _flaw(order)
+    if flaw is None:
+        demand = _demand(order.lines)
+        total = sum(line.amount_minor for line in order.lines)
+        flaw = _excess(demand, total)
+    if flaw is not None:
+        return OrderRejected(order.order_id, order.customer_id, flaw.code, flaw.reason)
+    return OrderAccepted(order.order_id, order.customer_id, order.store_id, order.placed_at, order.currency, total, demand)
+
+
+class _Flaw(msgspec.Struct, frozen=True):
+    code: str
+    reason: str
+
+
+def _flaw(order: OrderSubmitted) -> _Flaw | None:
+    """The first thing that is wrong with an order as it stands."""
+    for code, identifier, what in (
+        ("order-id-missing", order.order_id, "order number"),
+        ("customer-id-missing", order.customer_id, "customer number"),
+    ):
+        if not _readable(identifier):
+            return _Flaw(code, f"The order came without a readable {what}.")
+    if order.currency not in CURRENCIES:
+        return _Flaw("currency-unknown", f"We do not know the currency “{_printable(order.currency)[:20]}”.")
+    if not order.lines:
+        return _Flaw("no-lines", "There is nothing in the order.")
+    if len(order.lines) > MOST_LINES:
+        return _Flaw("too-many-lines", f"The order has {len(order.lines)} lines; we can take up to {MOST_LINES}.")
+    return next(filter(None, map(_line_flaw, itertools.count(1), order.lines)), None)
+
+
+def _line_flaw(number: int, line: OrderLine) -> _Flaw | None:
+    if not _readable(line.sku):
+        return _Flaw("sku-missing", f"Line {number} of the order does not say which product it means.")
+    if line.quantity <= 0:
+        return _Flaw("bad-quantity", f"We cannot deliver a quantity of {line.quantity} of {_named(line)}.")
+    if line.amount_minor <= 0:
+        return _Flaw("bad-amount", f"There is no valid price for {_named(line)}.")
+    return None
+
+
+def _demand(lines: Iterable[OrderLine]) -> tuple[Demand, ...]:
+    """Each sku once, in the order of the first line that names it."""
+    quantities: dict[str, int] = {}
+    called: dict[str, str] = {}
+    for line in lines:
+        quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
+        called.setdefault(line.sku, _named(line))
+    return tuple(Demand(sku, called[sku], quantity) for sku, quantity in quantities.items())
+
+
+def _excess(demand: Iterable[Demand], total: int) -> _Flaw | None:
+    """Sums that no event and no database column can hold."""
+    if total > LARGEST:
+        return _Flaw("total-too-large", "The order's total is larger than we can charge.")
+    for line in demand:
+        if line.quantity > LARGEST:
+            return _Flaw("bad-quantity", f"We cannot deliver a quantity of {line.quantity} of {line.name}.")
+    return None
+
+
+def _readable(identifier: str) -> bool:
+    """Not blank, and without the control characters that some database or log further on would choke on."""
+    return bool(identifier.strip()) and identifier.isprintable()
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(filter(str.isprintable, text))
+
+
+def _named(line: OrderLine) -> str:
+    return _printable(line.name).strip() or line.sku

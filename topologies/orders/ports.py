@@ -1,0 +1,153 @@
+"""What the order flow needs from outside: a payment provider and a mailer, and our own stand-ins for them.
+
+The one rule: an adapter says `Unavailable` when its other side is away; a refusal is an answer, not an error.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from streams.config import Settings
+from streams.errors import SetupError, Unavailable
+from streams.stage import Port
+
+DECLINE_SHARE: Final = 0.02
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What a customer is to pay. `key` names the charge: two with the same key are one."""
+
+    key: str
+    order_id: str
+    customer_id: str
+    amount_minor: int
+    currency: str
+
+
+class Captured(msgspec.Struct, frozen=True):
+    """The money is ours. `payment_id` is the provider's name of the payment."""
+
+    payment_id: str
+
+
+class Declined(msgspec.Struct, frozen=True):
+    """No money moved. `code` is for machines, `reason` for the customer."""
+
+    code: str
+    reason: str
+
+
+class PaymentProvider(Protocol):
+    """Somebody who moves money."""
+
+    async def capture(self, charge: Charge) -> Captured | Declined:
+        """Charge once per `charge.key`; asked again, give the first answer.
+
+        An adapter that gets no answer asks for the outcome by that key before it charges again, and raises `Unavailable`
+        if there is none to be had.
+        """
+        ...
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A message to a customer. `event_id` names what it is about: two letters with the same one are one letter."""
+
+    event_id: str
+    written_at: datetime
+    order_id: str
+    customer_id: str
+    subject: str
+    message: str
+
+
+class Mailer(Protocol):
+    """Somebody who takes letters to customers."""
+
+    def send(self, letter: Letter) -> None:
+        """Take the letter, or raise `Unavailable`."""
+        ...
+
+
+class OwnProvider:
+    """A provider within the process that declines a share of all orders, always the same ones.
+
+    Its answer follows from the charge alone, so that it needs no memory to give the same one again.
+    """
+
+    def __init__(self, decline_share: float = DECLINE_SHARE) -> None:
+        self.decline_share = decline_share
+
+    def declines(self, order_id: str) -> bool:
+        """Whether it will decline this order."""
+        return int.from_bytes(sha256(order_id.encode()).digest()[:8]) < self.decline_share * 2**64
+
+    async def capture(self, charge: Charge) -> Captured | Declined:
+        """See `PaymentProvider`."""
+        if self.declines(charge.order_id):
+            return Declined("card-declined", "Your bank declined the payment.")
+        return Captured(f"pay_{sha256(charge.key.encode()).hexdigest()[:24]}")
+
+
+class FileMailer:
+    """Appends letters to a file, one JSON object a line; several processes may append to one file.
+
+    A file knows no transactions: after a crash a letter may be there twice, and its `event_id` says so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def send(self, letter: Letter) -> None:
+        """See `Mailer`."""
+        line = msgspec.json.encode(letter) + b"\n"
+        try:
+            written = os.write(self._file, line)  # one write: the kernel keeps lines of several processes apart
+        except OSError as error:
+            raise Unavailable("mail") from error
+        if written != len(line):
+            raise Unavailable("mail")
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+@contextmanager
+def _provider(settings: Settings) -> Iterator[PaymentProvider]:
+    text = settings.variables.get("decline_share", str(DECLINE_SHARE))
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise SetupError(f"{text!r} is no share", where="TOWPATH_DECLINE_SHARE", fix="use a number from 0 to 1, e.g. 0.02")
+    yield OwnProvider(share)
+
+
+@contextmanager
+def _mailer(settings: Settings) -> Iterator[Mailer]:
+    path = Path(settings.variables.get("notifications", settings.directory / "notifications.jsonl"))
+    try:
+        mailer = FileMailer(path)
+    except OSError as error:
+        raise SetupError(
+            f"cannot write to {path}: {error.strerror}", where="TOWPATH_NOTIFICATIONS", fix="name a file that can be written"
+        ) from None
+    try:
+        yield mailer
+    finally:
+        mailer.close()
+
+
+psp: Port[PaymentProvider] = Port("psp", _provider)
+"""The payment provider; TOWPATH_DECLINE_SHARE (default 0.02) is the share of orders that ours declines."""
+
+mail: Port[Mailer] = Port("mail", _mailer)
+"""The mailer; ours appends to TOWPATH_NOTIFICATIONS (default: notifications.jsonl in TOWPATH_DIR)."""
