@@ -1,0 +1,107 @@
+"""`towpath up|down|status` and `towpath topics`: the Kafka that a flow runs on, and what must be there.
+
+The one rule: nothing here deletes data.
+"""
+# ruff: noqa: D301, PLC0415  # `\b` is click's mark for text to be left as it is; slow imports wait until they are needed
+
+import click
+
+from streams.cli.invocation import interactive, invocation, json_line, say, table
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
+
+
+@click.command()
+@as_json
+def up(*, json_: bool) -> None:
+    """Start a local Kafka and leave it running in the background.
+
+    One real broker, for this directory: its data and log are in .towpath/kafka (TOWPATH_DIR). It runs on a Java that came
+    with the installation; the first start fetches Kafka's jars. Started twice it is still one; data survive `down`.
+
+    \b
+    Examples:
+      towpath up
+      export TOWPATH_BOOTSTRAP=$(towpath up --json | jq -r .bootstrap)
+    """
+    from streams import local
+
+    _show(local.up(invocation().settings().directory, say=say), json_)
+
+
+@click.command()
+@as_json
+def down(*, json_: bool) -> None:
+    """Stop the local Kafka. Its data stay for the next `towpath up`."""
+    from streams import local
+
+    _show(local.down(invocation().settings().directory), json_)
+
+
+@click.command()
+@as_json
+def status(*, json_: bool) -> None:
+    """Show what runs here: the local Kafka, its address and its log."""
+    from streams import local
+
+    _show(local.status(invocation().settings().directory), json_)
+
+
+def _show(state: dict[str, object], json_: bool) -> None:
+    if json_ or not interactive():
+        click.echo(json_line({"bootstrap": state["bootstrap"], **state}))
+    elif state["running"]:
+        click.echo(f"Kafka {state['version']} runs at {click.style(str(state['bootstrap']), bold=True)} (log: {state['log']})")
+    else:
+        click.echo("no local Kafka runs; start it with `towpath up`")
+
+
+@click.group()
+def topics() -> None:
+    """Compare a topology's topics with the cluster, and make them.
+
+    A topology has one topic per event, per stage one for retries and one for dead letters, and two of its own for cases
+    and receipts. `apply` creates what is missing and sets what differs. It never deletes a topic, adds partitions or
+    shortens a retention: what would need that is reported and left to you.
+    """
+
+
+@topics.command("plan")
+@click.argument("module")
+def plan_topics(module: str) -> None:
+    """Show what `apply` would do. Exit 1 if there is anything to do.
+
+    \b
+    Example:
+      towpath topics plan topologies.orders
+    """
+    from streams import topics as cluster
+    from streams.topology import load
+
+    specs = cluster.plan(load(module))
+    changes = cluster.diff(specs, cluster.connect(invocation().cluster()))
+    if not changes:
+        say(f"all {len(specs)} topics are as they should be")
+        return
+    table(("topic", "change", "detail"), [(change.topic, change.action, change.detail) for change in changes])
+    click.get_current_context().exit(1)
+
+
+@topics.command("apply")
+@click.argument("module")
+@click.option("--replication", type=click.IntRange(min=1), help="Replicas of new topics. Default: the broker's.")
+def apply_topics(module: str, replication: int | None) -> None:
+    """Make the cluster's topics as the topology needs them. A second call does nothing.
+
+    \b
+    Examples:
+      towpath topics apply topologies.orders
+      towpath --bootstrap kafka:9092 topics apply topologies.orders --replication 3
+    """
+    from streams import topics as cluster
+    from streams.topology import load
+
+    specs = cluster.plan(load(module))
+    changes = cluster.apply(specs, cluster.connect(invocation().cluster()), replication=replication or -1)
+    table(("topic", "done", "detail"), [(change.topic, change.action, change.detail) for change in changes])
+    say(f"{len(changes)} of {len(specs)} topics changed" if changes else f"all {len(specs)} topics are as they should be")

@@ -1,0 +1,73 @@
+"""`towpath run` and `towpath demo`: the flow at work.
+
+The one rule: a worker ends with the worker's own exit code, so that its supervisor knows whether to start it again.
+"""
+# ruff: noqa: D301, PLC0415  # `\b` is click's mark for text to be left as it is; slow imports wait until they are needed
+
+import importlib
+
+import click
+import msgspec
+
+from streams.cli.invocation import invocation
+
+
+@click.command()
+@click.argument("module")
+@click.argument("stages", metavar="[STAGE]…", nargs=-1)
+@click.option("--instance", metavar="NAME", help="This copy's stable name. Wins over TOWPATH_INSTANCE.")
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65535),
+    default=6066,
+    show_default=True,
+    help="Where /health and /ready are served. 0: any free port.",
+)
+def run(module: str, stages: tuple[str, ...], instance: str | None, web_port: int) -> None:
+    """Run stages of a topology as one worker process, until SIGTERM or Ctrl-C.
+
+    Without STAGE it runs all of them. As many copies of a stage share its work as there are partitions. Give each copy a
+    stable --instance: when it is started again, its transactions fence those of its dead self at once.
+
+    GET /health shows the stages as JSON; GET /ready is 200 once every stage owns its partitions, 503 before.
+
+    SIGTERM: the worker finishes its batch, commits, leaves the group and exits 0. A record that cannot be handled stops
+    the stage with an error that names it; nothing behind it is committed. Any other exit code than 0: start it again.
+
+    \b
+    Examples:
+      towpath run topologies.orders
+      towpath run topologies.orders inventory payment --instance pod-3
+    """
+    from streams import worker
+    from streams.topology import load
+
+    topology = load(module)
+    chosen = [topology.stage(name).name for name in dict.fromkeys(stages)] or [stage.name for stage in topology.stages]
+    settings = invocation().cluster()
+    if instance:
+        settings = msgspec.structs.replace(settings, instance=instance)
+    click.get_current_context().exit(worker.run(topology, chosen, settings, web_port=web_port))
+
+
+@click.command()
+@click.option("--orders", type=click.IntRange(1, 20000), default=2000, show_default=True, help="How many real orders to send.")
+@click.option("--rate", type=click.FloatRange(1), default=200, show_default=True, help="Orders per second.")
+@click.option("--keep", is_flag=True, help="Leave Kafka running afterwards, to look around in.")
+def demo(orders: int, rate: float, *, keep: bool) -> None:
+    """Send real orders through the order flow on a real Kafka, and watch.
+
+    Starts a Kafka of its own, makes the topics, fills the stock, starts the four agents as processes, publishes the
+    orders at a steady rate and waits until each has come to its end. Then it says how they ended and how long they took,
+    and stops whatever it started. Everything is in .towpath/demo (TOWPATH_DIR), which each run makes anew.
+
+    \b
+    Examples:
+      towpath demo
+      towpath demo --orders 20000 --rate 500
+    """
+    call = invocation()
+    if call.bootstrap:
+        raise click.UsageError("the demo runs on a Kafka of its own: call it without --bootstrap")
+    # The runtime knows no application: this one is found by its name.
+    importlib.import_module("topologies.orders.demo").run(call.settings(), orders=orders, rate=rate, keep=keep)
