@@ -134,7 +134,7 @@ def test_sending_to_a_topic_that_is_not_there_says_what_to_do(empty: Project) ->
 
 
 def test_tail_shows_what_is_no_event_and_nothing_that_was_aborted(project: Project) -> None:
-    producer = Producer({"bootstrap.servers": project.bootstrap, "transactional.id": project.topic})
+    producer = Producer({"bootstrap.servers": project.bootstrap, "transactional.id": project.topic, "log_level": 0})
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(project.topic, b"aborted", b"k", partition=0)

@@ -1,0 +1,64 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(directory: Path, *options: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "streams", "demo", *options],
+        cwd=ROOT,
+        env=environment | {"TOWPATH_DIR": str(directory)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def left_behind(directory: Path) -> list[list[str]]:
+    """The processes that were started for this directory and live: each has it in its environment or command line."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(directory) in process.environ().get("TOWPATH_DIR", "") or str(directory) in " ".join(process.cmdline()):
+                found.append(process.cmdline())
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_demo_brings_every_order_to_its_end_twice_and_leaves_nothing_running(tmp_path: Path) -> None:
+    for _ in range(2):
+        with start(tmp_path, "--orders", "300", "--rate", "150") as demo:
+            out, err = demo.communicate(timeout=180)
+        assert demo.returncode == 0, err
+        ended = {word: int(number) for word, number in re.findall(r"^  (\w+) +(\d+)", out, re.MULTILINE)}
+        assert set(ended) == {"confirmed", "rejected", "unpaid"}
+        assert sum(ended.values()) == 300
+        assert re.search(r"captured: p50 \d+ ms, p99 [\d,]+ ms", out)
+        assert "notifications sent twice: 0" in out
+        assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_stop_whatever_the_demo_has_started(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    log = tmp_path / "demo" / "send.log"
+    with start(tmp_path, "--orders", "5000", "--rate", "50") as demo:
+        deadline = time.monotonic() + 120
+        while not log.exists() and time.monotonic() < deadline and demo.poll() is None:
+            time.sleep(0.1)
+        demo.send_signal(number)
+        _, err = demo.communicate(timeout=60)
+    assert log.exists(), err
+    assert demo.returncode == code
+    assert "Traceback" not in err
+    assert left_behind(tmp_path) == []

@@ -1,0 +1,130 @@
+"""The demo: real orders through the order flow, on a real Kafka, in front of the user's eyes.
+
+The one rule: it starts from nothing and leaves nothing running, whether it ends well, by an error or by Ctrl-C.
+"""
+
+import contextlib
+import fcntl
+import gzip
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+import msgspec
+
+from streams import local, topics
+from streams.config import Settings
+from streams.errors import SetupError
+from topologies.orders import orders as flow
+from topologies.orders.demo.crew import Crew
+from topologies.orders.demo.view import View, summary
+from topologies.orders.demo.watch import Watch
+from topologies.orders.seed import seed
+
+_MODULE: Final = "topologies.orders"
+_SAMPLE: Final = Path(__file__).parents[1] / "data" / "baskets.jsonl.gz"
+_PATIENCE: Final = 60.0  # seconds without any progress
+_STEP: Final = 0.25  # seconds between two looks at the flow
+
+
+def run(settings: Settings, *, orders: int, rate: float, keep: bool) -> None:
+    """Send `orders` orders at `rate` per second and wait until each has ended. `SetupError` says what is in the way."""
+    home = settings.directory / "demo"
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(_alone(home.with_suffix(".lock")))
+        undo.enter_context(_ended_by_sigterm())
+        local.down(home)  # left by `--keep`, or by a demo that was killed
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        sample = _take(orders, home / "orders.jsonl")
+
+        undo.callback(_leave if keep else local.down, home)
+        bootstrap = str(local.up(home, say=_say)["bootstrap"])
+        settings = msgspec.structs.replace(
+            settings, bootstrap=bootstrap, directory=home, store=f"sqlite:///{home.absolute() / 'store.db'}"
+        )
+        topics.apply(topics.plan(flow), topics.connect(settings))
+        stock = seed(settings, sample)
+        _say(f"{stock.units:,} units of {stock.skus:,} products are in stock; {len(stock.short):,} orders will find one short")
+        crew = undo.enter_context(Crew(settings))
+        undo.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # from here on nothing interrupts the tidying up
+        _say(f"Kafka is at {bootstrap}; starting the agents")
+        for stage in flow.stages:
+            crew.start_agent(_MODULE, stage.name)
+        crew.wait_until_ready()
+        crew.start("send", "send", _MODULE, flow.sources[0].__name__, str(home / "orders.jsonl"), "--rate", str(rate))
+        watch = undo.enter_context(Watch(settings, flow, orders))
+        _follow(watch, crew)
+        sys.stdout.write(summary(watch))
+
+
+def _follow(watch: Watch, crew: Crew) -> None:
+    """Show the flow until every order is at its end and every stage has read all there is."""
+    with View(watch) as view:
+        before, since = -1, time.monotonic()
+        while not watch.done:
+            watch.look(_STEP)
+            view.show()
+            crew.check()
+            now = time.monotonic()
+            if watch.total != before:
+                before, since = watch.total, now
+            elif now - since > _PATIENCE:
+                raise SetupError(
+                    f"nothing has moved for {_PATIENCE:.0f} s, with {len(watch.endings)} of {watch.orders} orders at their end",
+                    fix=f"look into {crew.logs}",
+                )
+
+
+def _take(count: int, path: Path) -> list[dict[str, object]]:
+    """Write the first `count` orders of the sample to a file, and return them."""
+    with gzip.open(_SAMPLE) as packed:
+        lines = list(islice(packed, count))
+    if len(lines) < count:
+        raise SetupError(f"the sample holds {len(lines):,} orders", where="--orders", fix="ask for no more")
+    path.write_bytes(b"".join(lines))
+    return [json.loads(line) for line in lines]
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two demos in one directory would stop each other's Kafka."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError("a demo is running here already", where=str(path), fix="wait for it, or set TOWPATH_DIR") from None
+        yield
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: tidily. Both signals are as before at the end."""
+
+    def end(_: int, __: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+def _leave(home: Path) -> None:
+    if bootstrap := local.status(home)["bootstrap"]:
+        _say(f"Kafka is still at {bootstrap}; `TOWPATH_DIR={home} towpath down` stops it")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"towpath: {text}\n")

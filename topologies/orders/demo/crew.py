@@ -1,0 +1,108 @@
+"""The demo's processes: one for each agent, and the one that sends.
+
+The one rule: whatever was started here is stopped here, and what a process says is in its log file.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final, Self
+
+from streams.config import Settings
+from streams.errors import SetupError
+
+_READY: Final = 60.0  # seconds until an agent must be ready
+_STOP: Final = 15.0  # seconds until SIGTERM becomes SIGKILL
+
+
+class Crew:
+    """Processes of the `towpath` command. As a context manager all are stopped at the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._directory = settings.directory
+        self._environment = os.environ | {
+            "TOWPATH_BOOTSTRAP": settings.bootstrap,
+            "TOWPATH_DIR": str(settings.directory.absolute()),
+            "TOWPATH_STORE": settings.store,
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ports: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    @property
+    def logs(self) -> str:
+        """The log files, for an error message."""
+        return ", ".join(str(self._log(name)) for name in self._processes)
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `towpath` with these arguments. It has a session of its own, so that Ctrl-C reaches only the demo."""
+        with self._log(name).open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "streams", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def start_agent(self, module: str, stage: str) -> None:
+        """Start one stage as a worker."""
+        self._ports[stage] = _free_port()
+        self.start(stage, "run", module, stage, "--instance", f"demo-{stage}", "--web-port", str(self._ports[stage]))
+
+    def wait_until_ready(self) -> None:
+        """Wait until every agent says that it owns its partitions. Raises `SetupError`, naming the log, if one does not."""
+        deadline = time.monotonic() + _READY
+        for name, port in self._ports.items():
+            while not _answers(f"http://127.0.0.1:{port}/ready"):
+                self.check()
+                if time.monotonic() > deadline:
+                    raise SetupError(f"{name} is not ready after {_READY:.0f} s", where=str(self._log(name)))
+                time.sleep(0.1)
+
+    def check(self) -> None:
+        """Raise `SetupError`, with the end of its log, if an agent has ended or another process has failed."""
+        for name, process in self._processes.items():
+            code = process.poll()
+            if code or (code == 0 and name in self._ports):
+                end = self._log(name).read_text("utf-8", "replace").splitlines()[-10:]
+                raise SetupError(
+                    "\n".join([f"{name} ended with {code}; the end of its log:", *end]), where=str(self._log(name))
+                )
+
+    def _log(self, name: str) -> Path:
+        return self._directory / f"{name}.log"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310  # our own worker's page
+            return bool(reply.status == 200)
+    except (OSError, urllib.error.HTTPError):
+        return False

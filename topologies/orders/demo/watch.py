@@ -1,0 +1,115 @@
+"""What the demo knows of the flow: it reads every topic itself and believes no worker.
+
+The one rule: a record is counted once it is committed, and a stage has consumed what its group's offsets say.
+"""
+
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Final, Self
+
+import msgspec
+
+from streams import names, topics
+from streams.codec import Codec
+from streams.config import Settings
+from streams.ops.reader import Reader, committed
+from streams.record import Record, event_info
+from streams.registry import FolderRegistry
+from streams.session import Place
+from streams.stage import Stage
+from streams.topology import Topology
+from topologies.orders.events import Ending, NotificationSent, OrderSubmitted, PaymentCaptured
+
+_SUBMITTED: Final = event_info(OrderSubmitted).topic
+_CAPTURED: Final = event_info(PaymentCaptured).topic
+_ENDED: Final = event_info(NotificationSent).topic
+_ASK: Final = 1.0  # seconds between two looks at the groups
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """One stage: records consumed, emitted and not yet consumed; `rate` is consumed per second, of late."""
+
+    stage: str
+    consumed: int
+    emitted: int
+    lag: int
+    rate: float
+
+
+class Watch:
+    """Follows a flow from its first record on. As a context manager it is closed at the end."""
+
+    def __init__(self, settings: Settings, topology: Topology, orders: int) -> None:
+        self.orders = orders
+        self.total = 0
+        self.endings: dict[bytes, tuple[Ending, str | None]] = {}
+        self.repeated = 0
+        self.progress = [Progress(stage.name, 0, 0, 0, 0.0) for stage in topology.stages]
+        self._topology = topology
+        self._admin = topics.connect(settings)
+        self._reader = Reader(settings, list(topology.by_topic), from_beginning=True)
+        self._decode = Codec([NotificationSent], FolderRegistry(topology.schemas)).decoder(NotificationSent)
+        self._offsets: dict[Place, list[int]] = defaultdict(list)
+        self._counts: Counter[str] = Counter()
+        self._times: dict[str, dict[bytes, int]] = {_SUBMITTED: {}, _CAPTURED: {}, _ENDED: {}}
+        self._asked = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._reader.__exit__(*exc)
+
+    @property
+    def done(self) -> bool:
+        """Whether every order has ended and every stage has consumed all there is."""
+        return len(self.endings) >= self.orders and self._asked > 0 and not any(one.lag for one in self.progress)
+
+    def look(self, seconds: float) -> None:
+        """Take in what comes within so many seconds."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            for record in self._reader.read(2000, left):
+                self._count(record)
+        now = time.monotonic()
+        if now - self._asked > _ASK:
+            self._ask(now)
+
+    def latencies(self) -> list[int]:
+        """Milliseconds from submission to capture of each order that was paid, ascending."""
+        submitted = self._times[_SUBMITTED]
+        return sorted(at - submitted[key] for key, at in self._times[_CAPTURED].items() if key in submitted)
+
+    def seconds(self) -> float:
+        """From the first order's submission to the last one's notification."""
+        return max(1, max(self._times[_ENDED].values()) - min(self._times[_SUBMITTED].values())) / 1000
+
+    def _count(self, record: Record) -> None:
+        self.total += 1
+        self._counts[record.topic] += 1
+        self._offsets[record.topic, record.partition].append(record.offset)
+        key = record.key or b""
+        if record.topic in self._times:
+            self._times[record.topic][key] = record.timestamp
+        if record.topic == _ENDED:
+            self.repeated += key in self.endings
+            sent = self._decode(record.value or b"")
+            self.endings[key] = (sent.ending, sent.code)
+
+    def _ask(self, now: float) -> None:
+        groups = {stage.name: names.group(self._topology.name, stage.name) for stage in self._topology.stages}
+        offsets = committed(self._admin, groups.values())
+        self.progress = [
+            self._stage(stage, offsets[groups[stage.name]], old, now - self._asked)
+            for stage, old in zip(self._topology.stages, self.progress, strict=True)
+        ]
+        self._asked = now
+
+    def _stage(self, stage: Stage, offsets: Mapping[Place, int], old: Progress, elapsed: float) -> Progress:
+        inputs = {event_info(cls).topic for cls in stage.consumes}
+        consumed = sum(bisect_left(read, offsets.get(place, 0)) for place, read in self._offsets.items() if place[0] in inputs)
+        emitted = sum(self._counts[event_info(cls).topic] for cls in stage.emits)
+        lag = sum(self._counts[topic] for topic in inputs) - consumed
+        return Progress(stage.name, consumed, emitted, lag, (consumed - old.consumed) / elapsed)
