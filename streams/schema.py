@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import fastavro
 import fastavro.schema
 import msgspec
 
@@ -121,6 +122,7 @@ def load_schema(root: Path, path: Path) -> Schema:
     if not isinstance(topic, str):
         raise SetupError("the record names no topic", where=where, fix='add "topic": "…" beside its name')
     try:
+        fastavro.parse_schema(raw, named_schemas={})
         canonical = fastavro.schema.to_parsing_canonical_form(raw)
     except Exception as error:  # fastavro raises half a dozen kinds for what is no schema
         raise SetupError(f"no Avro schema: {error}", where=where) from error
@@ -243,7 +245,10 @@ class _Reader:
     def fields(self, raw: object, space: str, at: str) -> tuple[Field, ...]:
         if not isinstance(raw, list) or not raw:
             raise self.refuse("a record needs fields", at, "a record without any takes no bytes")
-        return tuple(self.field(one, space, at) for one in raw)
+        fields = tuple(self.field(one, space, at) for one in raw)
+        if len({field.name for field in fields}) != len(fields):
+            raise self.refuse("two fields have one name", at)
+        return fields
 
     def field(self, raw: object, space: str, at: str) -> Field:
         if not isinstance(raw, dict):

@@ -178,7 +178,8 @@ def _scalar_fault(node: Node, value: Any) -> str | None:
     if node.kind == "enum":
         return None if getattr(value, "value", value) in node.symbols else f"{value!r} is none of {', '.join(node.symbols)}"
     expected = _EXPECTED[node.kind]
-    if not isinstance(value, expected):
+    fits = isinstance(value, expected)
+    if not fits:
         return f"{expected[0].__name__} is expected, not {type(value).__name__}"
     fault = None
     if node.kind == "long" and not -(2**63) <= value < 2**63:

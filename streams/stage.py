@@ -137,7 +137,9 @@ class Stage:
     `retry` is the backoff of failing events. `order="key"` keeps a key's events in order even while one waits for a
     retry; `"none"` lets later ones pass. `after_dead="hold"` keeps a key closed while one of its events is dead.
     `store` is the stage's database, `ports` its other dependencies. `batch` bounds the records of one transaction and
-    `slots` the asynchronous handlers at work at once; a stage with a store runs its handlers one after the other.
+    `slots` the asynchronous handlers at work at once; a stage with a store runs its handlers one after the other. An
+    asynchronous handler that takes longer than `time_limit` (seconds) is told to retry; a synchronous one makes `/health`
+    fail. Past `max_parked` records or `max_parked_bytes` waiting in one partition that partition is not read on.
     """
 
     def __init__(  # noqa: PLR0913  # a declaration: all but the name have defaults and are given by name
@@ -151,14 +153,23 @@ class Stage:
         after_dead: Literal["continue", "hold"] = "continue",
         batch: int = 2000,
         slots: int = 64,
+        time_limit: float = 60.0,
+        max_parked: int = 100_000,
+        max_parked_bytes: int = 256 * 2**20,
     ) -> None:
         self.where = _caller()
         self.name = names.check_word(name, "stage", self.where)
         for what, value, allowed in (("order", order, ("key", "none")), ("after_dead", after_dead, ("continue", "hold"))):
             if value not in allowed:
                 raise SetupError(f"stage {name!r} has {what}={value!r}", where=self.where, fix=f"use one of {allowed}")
-        if batch < 1 or slots < 1:
-            raise SetupError(f"stage {name!r} has batch={batch}, slots={slots}", where=self.where, fix="use at least 1")
+        for what, number in (
+            ("batch", batch),
+            ("slots", slots),
+            ("max_parked", max_parked),
+            ("max_parked_bytes", max_parked_bytes),
+        ):
+            if number < 1:
+                raise SetupError(f"stage {name!r} has {what}={number}", where=self.where, fix="use at least 1")
         self.retry = retry or Backoff()
         self.store = store
         self.ports = tuple(ports)
@@ -166,6 +177,9 @@ class Stage:
         self.after_dead = after_dead
         self.batch = batch
         self.slots = slots
+        self.time_limit = time_limit
+        self.max_parked = max_parked
+        self.max_parked_bytes = max_parked_bytes
         self.handlers: list[Handler] = []
 
     def __repr__(self) -> str:
@@ -192,6 +206,11 @@ class Stage:
     def consumes(self) -> tuple[type, ...]:
         """The events this stage consumes; the first is the lead, whose partitions decide who owns what."""
         return tuple(dict.fromkeys(cls for handler in self.handlers for cls in handler.consumes))
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics of these events, lead first."""
+        return tuple(event_info(cls).topic for cls in self.consumes)
 
     @property
     def emits(self) -> tuple[type, ...]:

@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, create_engine, event, insert, make_url, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    make_url,
+    select,
+)
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
@@ -35,6 +48,9 @@ _inbox = Table(
     Column("event_id", String, primary_key=True),
     Column("outputs", LargeBinary, nullable=False),  # msgpack of a list of `Output`
     Column("recorded_at", BigInteger, nullable=False),  # milliseconds since the Unix epoch
+)
+_found = select(_inbox.c.event_id, _inbox.c.outputs).where(
+    _inbox.c.stage == bindparam("stage"), _inbox.c.event_id.in_(bindparam("ids", expanding=True))
 )
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode
@@ -96,11 +112,8 @@ class Journal:
         """Ask the database for many events at once."""
         self._asked.update(event_ids)
         for start in range(0, len(event_ids), _CHUNK):
-            chunk = event_ids[start : start + _CHUNK]
-            found = select(_inbox.c.event_id, _inbox.c.outputs).where(
-                _inbox.c.stage == self._stage, _inbox.c.event_id.in_(chunk)
-            )
-            self._known.update((event_id, _decode(outputs)) for event_id, outputs in self._connection.execute(found))
+            asked = {"stage": self._stage, "ids": event_ids[start : start + _CHUNK]}
+            self._known.update((event_id, _decode(outputs)) for event_id, outputs in self._connection.execute(_found, asked))
 
     def save(self, now: float) -> None:
         """Write the inbox rows of the batch. `now` is in seconds since the Unix epoch."""

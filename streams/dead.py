@@ -1,0 +1,154 @@
+"""Dead letters, and the case that each of them opens.
+
+The one rule: whoever may write a case follows from its state. An open one is the operators', a redriven one the stage's.
+
+A dead letter is the record as it was, key, value and headers byte for byte, with `dead-*` headers behind its own; it keeps
+the partition of its source. A case (`schemas/streams/Case`, compacted by `case_id`) holds what is known and decided of it.
+"""
+
+import enum
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from streams import names
+from streams.codec import Codec
+from streams.parked import Parked, place
+from streams.process import Failure, Verdict, event_id
+from streams.record import Header, Headers, Output, Record, event
+
+FIRST: Final = "dead-origin"
+"""The first of our headers in a dead letter; the record's own are before it."""
+
+
+class State(enum.StrEnum):
+    """Where a case stands. `open` again after a redrive that failed."""
+
+    OPEN = "open"
+    REDRIVEN = "redriven"
+    RESOLVED = "resolved"
+    DISMISSED = "dismissed"
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """One step of a case: when, who, what (`died`, `redriven`, `edited`, `dismissed`, `resolved`), and why."""
+
+    at: datetime
+    who: str
+    what: str
+    why: str
+
+
+@event("streams.cases", key="case_id")
+class Case(msgspec.Struct, frozen=True):
+    """A dead record and what became of it. `topic`, `partition` and `offset` say where the stage read it."""
+
+    case_id: str
+    stage: str
+    state: State
+    topic: str
+    partition: int
+    offset: int
+    event_id: str
+    key: bytes | None
+    verdict: str
+    error: str
+    message: str
+    fingerprint: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    edited_value: bytes | None
+    decisions: tuple[Decision, ...]
+
+
+class DeadLetters:
+    """What one stage writes when a record dies, and when a redriven one does not die again."""
+
+    def __init__(self, topology: str, stage: str, codec: Codec, *, who: str) -> None:
+        self._stage = stage
+        self._who = who
+        self._dlq = names.dlq(topology, stage)
+        self._cases = names.cases(topology)
+        self._encode = codec.encoder(Case)
+        self._decode = codec.decoder(Case)
+
+    def bury(self, parked: Parked, verdict: Verdict, now: float) -> tuple[Output, Output, bytes]:
+        """The dead letter and the case of a record whose last attempt failed; and the case encoded."""
+        record, failure = parked.record, parked.failure or Failure("Unknown", "", "Unknown")
+        case_id = _case_id(self._stage, record)
+        died = Decision(_time(now), self._who, "died", f"{failure.kind}: {failure.message}")
+        if parked.case:
+            old = self._decode(parked.case)
+            case_id, first, before = old.case_id, old.first_failed_at, old.decisions
+            edited, attempts = old.edited_value, old.attempts + parked.attempt
+        else:
+            first, before, edited, attempts = _time(parked.first or now), (), None, parked.attempt
+        case = Case(
+            case_id,
+            self._stage,
+            State.OPEN,
+            record.topic,
+            record.partition,
+            record.offset,
+            event_id(record),
+            record.key,
+            verdict.value,
+            failure.kind,
+            failure.message,
+            failure.fingerprint,
+            attempts,
+            first,
+            _time(now),
+            edited,
+            (*before, died),
+        )
+        encoded = self._encode(case)
+        headers = (*record.headers, *_headers(case))
+        letter = Output(self._dlq, record.key, record.value, headers, record.partition)
+        return letter, self._case_output(case_id, encoded), encoded
+
+    def resolve(self, case: bytes, now: float) -> Output:
+        """The case of a redriven record that has succeeded."""
+        old = self._decode(case)
+        resolved = Decision(_time(now), self._who, "resolved", "the redriven record succeeded")
+        new = msgspec.structs.replace(old, state=State.RESOLVED, decisions=(*old.decisions, resolved))
+        return self._case_output(old.case_id, self._encode(new))
+
+    def _case_output(self, case_id: str, encoded: bytes) -> Output:
+        return Output(self._cases, case_id.encode(), encoded)
+
+
+def unbury(letter: Record) -> tuple[Headers, dict[str, str]]:
+    """A dead letter's own headers, and ours with their values; ours are empty for what is no dead letter of a stage."""
+    own = next((index for index in range(len(letter.headers) - 1, -1, -1) if letter.headers[index][0] == FIRST), None)
+    if own is None:
+        return letter.headers, {}
+    return letter.headers[:own], {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers[own:]}
+
+
+def _case_id(stage: str, record: Record) -> str:
+    return blake2b(stage.encode() + b"/" + place(record), digest_size=16).hexdigest()
+
+
+def _headers(case: Case) -> tuple[Header, ...]:
+    """Readable in any Kafka tool: text, times in ISO 8601."""
+    texts = {
+        FIRST: f"{case.topic}/{case.partition}/{case.offset}",
+        "dead-stage": case.stage,
+        "dead-case": case.case_id,
+        "dead-verdict": case.verdict,
+        "dead-attempts": str(case.attempts),
+        "dead-first-failed": case.first_failed_at.isoformat(timespec="milliseconds"),
+        "dead-last-failed": case.last_failed_at.isoformat(timespec="milliseconds"),
+        "dead-error": case.error,
+        "dead-message": case.message,
+        "dead-fingerprint": case.fingerprint,
+    }
+    return tuple((name, text.encode("utf-8", "replace")) for name, text in texts.items())
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds * 1000) / 1000, UTC)

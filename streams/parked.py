@@ -1,0 +1,125 @@
+"""A parked record, and its form on the parking table.
+
+The one rule: key, value and headers come out byte for byte as they went in.
+
+The table's key is the record's place on its source, which no other record has (an `id` header may be repeated by a careless
+producer, and must not make one record overwrite another). Our headers come first and `parked-by` is the last of them: what
+follows are the record's own, whatever their names are.
+"""
+
+from typing import Final
+
+import msgspec
+
+from streams.process import Failure
+from streams.record import Header, Output, Record
+
+BY: Final = "parked-by"
+"""Who wrote it: a session's token, or an operator's tool."""
+_OVERHEAD: Final = 700  # bytes of Python objects around a parked record's own bytes, measured
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """A record that waits, with what its next attempt has to know.
+
+    `seq` is its position in its lane, `attempt` how many attempts are spent, `due` (seconds since the Unix epoch) when the
+    next may be made once it is the head: 0 for one that only queues, infinite for one that is held. `first` is when it
+    first failed. `case` is the encoded case of a record that was redriven or is held.
+    """
+
+    record: Record
+    seq: int
+    attempt: int = 0
+    due: float = 0.0
+    first: float = 0.0
+    failure: Failure | None = None
+    case: bytes = b""
+
+    @property
+    def place(self) -> bytes:
+        """The record's key in the table."""
+        return place(self.record)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        record = self.record
+        headers = sum(len(name) + len(value or b"") + 120 for name, value in record.headers)
+        return _OVERHEAD + len(record.key or b"") + len(record.value or b"") + headers + len(self.case)
+
+    def output(self, table: str, by: str) -> Output:
+        """The record for the table."""
+        record = self.record
+        ours: list[Header] = [
+            ("parked-seq", b"%d" % self.seq),
+            ("parked-attempt", b"%d" % self.attempt),
+            ("parked-due", b"held" if self.due == float("inf") else b"%d" % (self.due * 1000)),
+            ("parked-timestamp", b"%d" % record.timestamp),
+        ]
+        if record.key is not None:
+            ours.append(("parked-key", record.key))
+        if record.value is None:
+            ours.append(("parked-null", b""))  # a null value would be a tombstone
+        if self.failure is not None:
+            ours += (
+                ("parked-first", b"%d" % (self.first * 1000)),
+                ("parked-error", f"{self.failure.kind}: {self.failure.message}".encode("utf-8", "replace")),
+                ("parked-fingerprint", self.failure.fingerprint.encode("utf-8", "replace")),
+            )
+        if self.case:
+            ours.append(("parked-case", self.case))
+        ours.append((BY, by.encode()))
+        return Output(table, self.place, record.value or b"", (*ours, *record.headers), record.partition)
+
+
+def place(record: Record) -> bytes:
+    """`topic/partition/offset`: a record's key in the table."""
+    return f"{record.topic}/{record.partition}/{record.offset}".encode()
+
+
+def tombstone(parked: Parked, table: str, by: str) -> Output:
+    """The end of a parked record."""
+    return Output(table, parked.place, None, ((BY, by.encode()),), parked.record.partition)
+
+
+def parse(record: Record) -> tuple[str, Parked | None]:
+    """Who wrote a record of the table, and what it holds: `None` for a tombstone or for what nobody of us wrote."""
+    ours: dict[str, bytes] = {}
+    for name, value in record.headers:
+        ours[name] = value or b""
+        if name == BY:
+            break
+    own = len(ours)
+    by = ours.get(BY, b"").decode("ascii", "replace")
+    if record.value is None or BY not in ours:
+        return by, None
+    try:
+        topic, partition, offset = (record.key or b"").decode().rsplit("/", 2)
+        source = Record(
+            topic,
+            int(partition),
+            int(offset),
+            ours.get("parked-key"),
+            None if "parked-null" in ours else record.value,
+            record.headers[own:],
+            int(ours["parked-timestamp"]),
+        )
+        due = ours["parked-due"]
+        return by, Parked(
+            source,
+            int(ours["parked-seq"]),
+            int(ours["parked-attempt"]),
+            float("inf") if due == b"held" else int(due) / 1000,
+            int(ours.get("parked-first", b"0")) / 1000,
+            _failure(ours),
+            ours.get("parked-case", b""),
+        )
+    except (ValueError, KeyError):
+        return by, None
+
+
+def _failure(ours: dict[str, bytes]) -> Failure | None:
+    if "parked-error" not in ours:
+        return None
+    kind, _, message = ours["parked-error"].decode("utf-8", "replace").partition(": ")
+    return Failure(kind, message, ours.get("parked-fingerprint", b"").decode("utf-8", "replace"))

@@ -1,0 +1,297 @@
+"""The worker: hosts stages as Faust agents; starts, watches and stops them.
+
+The one rule: a stage that cannot go on ends the process with its reason and a code other than 0, to be started again.
+
+librdkafka moves the records, Faust gives the agents, their supervision and the web server. Each stage is one agent over a
+channel whose items are whole batches: `__anext__` is the poll. Only the stage's one thread may block on its session.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Final, TypeVar
+
+import faust
+import mode
+from mode.supervisors import CrashingSupervisor
+
+from streams import names
+from streams.codec import Codec
+from streams.config import Settings
+from streams.dead import Case, DeadLetters
+from streams.engine import Engine
+from streams.errors import SetupError, TowpathError
+from streams.kafka import KafkaSession
+from streams.lanes import Lanes
+from streams.process import Processor
+from streams.record import Record
+from streams.registry import FolderRegistry
+from streams.session import Inputs
+from streams.stage import Stage
+from streams.store import Inbox
+from streams.topology import Topology
+
+log = logging.getLogger("towpath.worker")
+
+_DRAIN: Final = 7.0  # seconds for the cycle at work to end, of the 10 that SIGTERM leaves
+_WATCH: Final = 1.0  # seconds between two looks at what the handlers are doing
+
+T = TypeVar("T")
+
+
+def run(topology: Topology, stages: Sequence[str], settings: Settings, *, web_port: int = 0) -> int:
+    """Run `stages` (none: all) of a topology until SIGTERM or SIGINT. Returns the exit code: 0, or 1 after a failure.
+
+    `web_port` serves `/health` and `/ready`; 0 takes a free one. Raises `SetupError` for what can be seen before the start.
+    """
+    if not settings.bootstrap:
+        raise SetupError("no Kafka is known", fix="run `towpath up`, or set TOWPATH_BOOTSTRAP or --bootstrap")
+    chosen = [topology.stage(name) for name in stages] or list(topology.stages)
+    host = settings.variables.get("web_host", "127.0.0.1")
+    port = web_port or _free_port(host)
+    return asyncio.run(_serve(topology, chosen, settings, (host, port)))
+
+
+async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings, web: tuple[str, int]) -> int:
+    app = _app(topology, web)
+    hosts = [_Host(topology, stage, settings, app) for stage in stages]
+    for host in hosts:
+        app.agent(host.channel, name=host.stage.name, supervisor_strategy=CrashingSupervisor)(host.work)
+    app._extra_services += hosts  # started after the agents, stopped before them
+    _pages(app, hosts)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    for host in hosts:
+        host.stopped = stopped
+    app.finalize()
+    await app.start()
+    log.info("%s: stages %s, http://%s:%d/health", topology.name, ", ".join(h.stage.name for h in hosts), *web)
+    await stopped.wait()
+    await app.stop()
+    failures = [host.failure for host in hosts if host.failure]
+    for failure in failures:
+        log.error("%s", failure)
+    return 1 if failures else 0
+
+
+class _App(faust.App):  # type: ignore[misc]  # Faust has no types
+    """A Faust app that leaves Kafka to librdkafka."""
+
+    class BootStrategy(faust.App.BootStrategy):  # type: ignore[misc]  # as above
+        """Without it Faust would connect a consumer of its own."""
+
+        enable_kafka = False
+
+
+def _app(topology: Topology, web: tuple[str, int]) -> Any:
+    return _App(
+        f"towpath-{topology.name}",
+        web_host=web[0],
+        web_bind=web[0],
+        web_port=web[1],
+        topic_disable_leader=True,
+        autodiscover=False,
+    )
+
+
+class _Channel(faust.Channel):  # type: ignore[misc]  # Faust has no types
+    """A channel that is pulled: each item is what one poll brought."""
+
+    def __init__(self, app: Any, host: "_Host") -> None:
+        super().__init__(app)
+        self._host = host
+
+    async def __anext__(self) -> list[Record]:
+        return await self._host.next()
+
+    def clone(self, **_: Any) -> "_Channel":  # Faust makes one per agent instance; ours holds no state
+        return self
+
+    def derive(self, **_: Any) -> "_Channel":
+        return self
+
+
+class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
+    """One stage with its session, its thread and its ports."""
+
+    def __init__(self, topology: Topology, stage: Stage, settings: Settings, app: Any) -> None:
+        super().__init__()
+        self.stage = stage
+        self.failure = ""
+        self.stopped = asyncio.Event()
+        self.channel = _Channel(app, self)
+        self.engine: Engine | None = None
+        self.stuck: tuple[str, float] | None = None
+        self._topology = topology
+        self._settings = settings
+        self._instance = settings.instance or uuid.uuid4().hex[:8]
+        self._session: KafkaSession | None = None
+        self._thread = ThreadPoolExecutor(1, f"towpath-{stage.name}")
+        self._resources = AsyncExitStack()
+        self._begun = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ending = False
+        self._member_since = 0.0
+
+    async def block(self, call: Callable[..., T], /, *arguments: Any) -> T:
+        """Run a blocking call on the stage's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+
+    # -- the agent ------------------------------------------------------------------------------------------------------
+
+    async def work(self, batches: Any) -> None:
+        """The agent: one transaction for each batch."""
+        try:
+            async for records in batches:
+                if self.engine is not None:
+                    await self.engine.handle(records)
+        except TowpathError as error:
+            self._fail(str(error))
+        except Exception:
+            log.exception("stage %s: a defect of the runtime", self.stage.name)
+            self._fail("a defect of the runtime; see the log")
+        finally:
+            self._ended.set()
+
+    async def next(self) -> list[Record]:
+        """The next batch, when there is something to do."""
+        await self._begun.wait()
+        engine = self.engine
+        while engine is not None and not self._ending:
+            try:
+                records = await engine.poll()
+            except TowpathError as error:
+                self._fail(str(error))
+                break
+            self._member_since = self._member_since or time.monotonic()
+            if records or engine.due():
+                return records
+        self._ended.set()
+        await asyncio.Event().wait()  # nothing more comes; the agent is cancelled here
+        return []
+
+    def _fail(self, reason: str) -> None:
+        self.failure = f"stage {self.stage.name} has stopped: {reason}"
+        self._ending = True
+        self.stopped.set()
+
+    # -- life -----------------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Open ports, store and session. A failure is the stage's, and ends the worker."""
+        try:
+            self.engine = await self._build()
+        except TowpathError as error:
+            self._fail(str(error))
+        self._begun.set()
+
+    async def _build(self) -> Engine:
+        stage, name = self.stage, self._topology.name
+        codec = Codec((*stage.consumes, *stage.emits, Case), FolderRegistry(self._topology.schemas))
+        resources: dict[Any, Any] = {}
+        for port in stage.ports:
+            opened = port.connect(self._settings)
+            if isinstance(opened, AbstractAsyncContextManager):
+                resources[port] = await self._resources.enter_async_context(opened)
+            else:
+                resources[port] = self._resources.enter_context(opened)
+        effects = None
+        if stage.store is not None:
+            effects = Inbox(self._settings.store, stage.name, stage.store)
+            await self.block(effects.open)
+            self._resources.callback(effects.close)
+        table = names.retry(name, stage.name)
+        self._session = KafkaSession(
+            Inputs(stage.topics[0], stage.topics[1:], table),
+            group=names.group(name, stage.name),
+            transactional_id=names.transactional_id(name, stage.name, self._instance),
+            properties={"bootstrap.servers": self._settings.bootstrap, **self._settings.kafka},
+        )
+        return Engine(
+            stage,
+            self._session,
+            Processor(stage, codec, resources),
+            Lanes(table, self._session.token, stage.order),
+            DeadLetters(name, stage.name, codec, who=f"{stage.name}/{self._instance}"),
+            effects=effects,
+            clock=time.time,
+            block=self.block,
+        )
+
+    async def on_stop(self) -> None:
+        """Drain the cycle at work, leave the group, close the ports."""
+        self._ending = True
+        self._begun.set()
+        try:
+            await asyncio.wait_for(self._ended.wait(), _DRAIN)
+        except TimeoutError:
+            log.warning(
+                "stage %s: the cycle at work did not end in %.0f s; it is left to the next start", self.stage.name, _DRAIN
+            )
+        if self._session is not None:
+            self._session.stop()
+            await self.block(self._session.close)
+        await self._resources.aclose()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @mode.Service.task  # type: ignore[untyped-decorator]  # mode has no types
+    async def _watch(self) -> None:
+        """See to it that one record does not keep a handler for ever: name it when it does."""
+        seen, since = None, time.monotonic()
+        async for _ in self.itertimer(_WATCH, name=f"watch-{self.stage.name}"):
+            current = self.engine.current if self.engine is not None else None
+            if current is not seen or current is None:
+                seen, since = current, time.monotonic()
+            busy = time.monotonic() - since
+            self.stuck = (seen.place, busy) if seen is not None and busy > self.stage.time_limit else None
+
+    # -- pages ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether it owns partitions, or is a spare that has been a member for a while."""
+        if self.engine is None or not self._member_since:
+            return False
+        return bool(self.engine.gate.partitions) or time.monotonic() - self._member_since > 10
+
+    def health(self) -> dict[str, Any]:
+        """The stage on one page: what it owns, what waits, and why if it does not go on."""
+        engine = self.engine
+        reason = self.failure
+        if self.stuck:
+            reason = f"a handler has been at {self.stuck[0]} for {self.stuck[1]:.0f} s"
+        page: dict[str, Any] = {"stage": self.stage.name, "instance": self._instance, "healthy": not reason, "reason": reason}
+        if engine is not None:
+            hold = engine.gate.hold
+            page["partitions"] = sorted(engine.gate.partitions)
+            page["paused"] = sorted(engine.gate.full)
+            page["parked"] = sum(count for count, _ in engine.lanes.parked().values())
+            page["waits_for"] = hold and {"dependency": hold.dependency, "reason": hold.reason, "since": hold.since}
+            page["records"] = engine.totals
+        return page
+
+
+def _pages(app: Any, hosts: Sequence[_Host]) -> None:
+    @app.page("/health")  # type: ignore[untyped-decorator]  # Faust has no types
+    async def health(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
+        pages = [host.health() for host in hosts]
+        healthy = all(page["healthy"] for page in pages)
+        return view.json({"healthy": healthy, "stages": pages}, status=200 if healthy else 503)
+
+    @app.page("/ready")  # type: ignore[untyped-decorator]  # Faust has no types
+    async def ready(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
+        states = {host.stage.name: host.ready for host in hosts}
+        return view.json({"ready": all(states.values()), "stages": states}, status=200 if all(states.values()) else 503)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
