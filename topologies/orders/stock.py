@@ -3,14 +3,14 @@
 The one rule: `reserved` never exceeds `on_hand`; the table itself refuses it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    ColumnElement,
+    Executable,
     ForeignKey,
     MetaData,
     String,
@@ -47,10 +47,20 @@ reservations = Table(
     CheckConstraint("quantity > 0", name="reservation_of_something"),
 )
 
-_change = (
-    update(levels).where(levels.c.sku == bindparam("of")).values(reserved=levels.c.reserved + bindparam("by", type_=BigInteger))
-)
+# Statements are built once: building one costs more than SQLite takes to run it.
+_free = select(levels.c.sku, levels.c.on_hand - levels.c.reserved).where(levels.c.sku.in_(bindparam("skus", expanding=True)))
+_reserved = select(levels.c.sku, levels.c.reserved).where(levels.c.sku.in_(bindparam("skus", expanding=True)))
+_change = update(levels).where(levels.c.sku == bindparam("of")).values(reserved=levels.c.reserved + bindparam("by"))
 _level = update(levels).where(levels.c.sku == bindparam("of")).values(on_hand=bindparam("to"))
+_add = insert(levels)
+_held = (
+    select(reservations.c.sku, reservations.c.name, reservations.c.quantity)
+    .where(reservations.c.order_id == bindparam("order"))
+    .order_by(reservations.c.sku)
+)
+_holds = _held.limit(1)
+_hold = insert(reservations)
+_let_go = delete(reservations).where(reservations.c.order_id == bindparam("order"))
 
 
 class Stock:
@@ -61,15 +71,14 @@ class Stock:
 
     def holds(self, order_id: str) -> bool:
         """Whether an order has anything set aside for it."""
-        held = select(reservations.c.sku).where(reservations.c.order_id == order_id).limit(1)
-        return self._connection.execute(held).first() is not None
+        return self._connection.execute(_holds, {"order": order_id}).first() is not None
 
     def reserve(self, order_id: str, demand: Sequence[Demand]) -> tuple[Shortage, ...]:
         """Set all of it aside for an order that holds nothing yet, or nothing at all and say what there is too little of.
 
         `demand` names each sku once. A sku that the stock does not know is one that there is none of.
         """
-        available = self._available([line.sku for line in demand])
+        available = self._read(_free, [line.sku for line in demand])
         short = tuple(
             Shortage(line.sku, line.name, line.quantity, available.get(line.sku, 0))
             for line in demand
@@ -78,38 +87,35 @@ class Stock:
         if demand and not short:
             self._connection.execute(_change, [{"of": line.sku, "by": line.quantity} for line in demand])
             self._connection.execute(
-                insert(reservations),
+                _hold,
                 [{"order_id": order_id, "sku": line.sku, "name": line.name, "quantity": line.quantity} for line in demand],
             )
         return short
 
     def release(self, order_id: str) -> tuple[Demand, ...]:
         """Put back what an order holds, and say what that was; of an order that holds nothing, nothing."""
-        columns = reservations.c.sku, reservations.c.name, reservations.c.quantity
-        held = select(*columns).where(reservations.c.order_id == order_id).order_by(reservations.c.sku)
-        demand = tuple(Demand(*row) for row in self._connection.execute(held))
+        demand = tuple(Demand(*row) for row in self._connection.execute(_held, {"order": order_id}))
         if demand:
             self._connection.execute(_change, [{"of": line.sku, "by": -line.quantity} for line in demand])
-            self._connection.execute(delete(reservations).where(reservations.c.order_id == order_id))
+            self._connection.execute(_let_go, {"order": order_id})
         return demand
 
     def restock(self, free: Mapping[str, int]) -> None:
         """Make so many of each sku free to be reserved, beside what orders hold already."""
-        reserved = dict(self._read(list(free), levels.c.reserved))
+        reserved = self._read(_reserved, list(free))
         new = [{"sku": sku, "on_hand": count, "reserved": 0} for sku, count in free.items() if sku not in reserved]
         old = [{"of": sku, "to": count + free[sku]} for sku, count in reserved.items()]
         if new:
-            self._connection.execute(insert(levels), new)
+            self._connection.execute(_add, new)
         if old:
             self._connection.execute(_level, old)
 
-    def _available(self, skus: Sequence[str]) -> dict[str, int]:
-        return dict(self._read(skus, levels.c.on_hand - levels.c.reserved))
-
-    def _read(self, skus: Sequence[str], column: ColumnElement[int]) -> Iterable[tuple[str, int]]:
+    def _read(self, statement: Executable, skus: Sequence[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
         for start in range(0, len(skus), _CHUNK):
-            found = select(levels.c.sku, column).where(levels.c.sku.in_(skus[start : start + _CHUNK]))
-            yield from ((sku, count) for sku, count in self._connection.execute(found))
+            rows = self._connection.execute(statement, {"skus": skus[start : start + _CHUNK]})
+            found.update((sku, count) for sku, count in rows)
+        return found
 
 
 stock = Store("stock", tables=tables, repository=Stock)
