@@ -146,25 +146,24 @@ def test_a_zombie_cannot_commit_what_it_has_in_hand(universe: Universe) -> None:
     with pytest.raises((Aborted, Fenced)):
         zombie.commit([Output(out, b"k", b"zombie")])
     assert (universe.read(out), universe.committed()) == ([], {})
-    heir.commit([Output(out, b"k", b"heir")])
-    assert (values(universe.read(out)), universe.committed()) == ([b"heir"], {(topic, 0): 3})
+    universe.wait(lambda: heir.copy(out), lambda: bool(universe.committed()))
+    assert (values(universe.read(out)), universe.committed()) == (numbers(3), {(topic, 0): 3})
 
 
 def test_a_zombie_cannot_commit_outputs_without_offsets_either(universe: Universe) -> None:
     topic, out = universe.topic("in"), universe.topic("out")
     fill(universe, topic, 0, numbers(3))
-    zombie, heir = zombie_and_heir(universe, topic)
+    zombie, _ = zombie_and_heir(universe, topic)
     with pytest.raises((Aborted, Fenced)):
         zombie.session.commit([Output(out, b"k", b"a parked record, completed")], {})
-    heir.session.commit([Output(out, b"k", b"heir")], {})
-    assert values(universe.read(out)) == [b"heir"]
+    assert universe.read(out) == []
 
 
 def test_a_zombie_becomes_a_good_member_again_or_ends(universe: Universe) -> None:
     topic, out = universe.topic("in"), universe.topic("out")
     fill(universe, topic, 0, numbers(3))
     zombie, heir = zombie_and_heir(universe, topic)
-    heir.copy(out)
+    universe.wait(lambda: heir.copy(out), lambda: bool(universe.committed()))
     try:
         with pytest.raises(Aborted):
             zombie.commit([Output(out, b"k", b"zombie")])

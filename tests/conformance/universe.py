@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from streams.errors import Aborted
 from streams.memory import ManualClock, MemoryBroker, MemorySession
 from streams.memory_broker import MemoryProducer
 from streams.record import Headers, Output, Record
@@ -117,10 +118,13 @@ class Member:
         return {(record.topic, record.partition): record.offset + 1 for record in self.hand}
 
     def copy(self, topic: str) -> None:
-        """One cycle of a stage that copies its input."""
+        """One cycle of a stage that copies its input. A rebalance may abort it: then the records come again."""
         self.poll()
-        if self.hand:
-            self.commit([Output(topic, record.key, record.value, record.headers) for record in self.hand])
+        try:
+            if self.hand:
+                self.commit([Output(topic, record.key, record.value, record.headers) for record in self.hand])
+        except Aborted:
+            self.hand.clear()
 
 
 class _MemoryTransaction:
