@@ -1,0 +1,62 @@
+# Needs nothing but make and a Python of 3.11 or newer with its venv module. Whatever else there is comes from the locks.
+
+BIN := .venv/bin
+READY := .venv/.ready
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header --no-annotate \
+	--no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(if $(UPGRADE),--upgrade)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## Make .venv with the towpath command (the other targets do so by themselves)
+
+demo: $(READY) ## Send real orders through the flow on a real Kafka, and watch: make demo ORDERS=20000 RATE=500
+	@$(BIN)/towpath demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE))
+
+test: $(READY) ## Run every test, also against a real Kafka
+	@$(BIN)/python -m pytest
+
+test-fast: $(READY) ## Run the tests that need no Kafka
+	@$(BIN)/python -m pytest tests/unit tests/property
+
+lint: $(READY) ## Check style, format, types and who imports whom
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY) ## Measure throughput and latency beside a bare librdkafka copy
+	@$(BIN)/python -m tests.bench
+
+lock: $(READY) ## Write the locks anew after a change of dependencies (UPGRADE=1: to the newest versions)
+	@$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); \
+	    open('.venv/runtime.in', 'w').write('\n'.join(p['project']['dependencies'])); \
+	    open('.venv/dev.in', 'w').write('\n'.join(p['dependency-groups']['dev']))"
+	@$(COMPILE) -o requirements.lock .venv/runtime.in
+	@$(COMPILE) -c requirements.lock -o requirements-dev.lock .venv/runtime.in .venv/dev.in
+	@$(BIN)/python -m streams.jars > .venv/jars.lock && mv .venv/jars.lock streams/jars.lock
+
+clean: ## Remove .venv, caches and builds (not .towpath: that is the local Kafka's data)
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml requirements-dev.lock
+	@for python in $(PYTHONS) none; do \
+	    $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; \
+	if [ $$python = none ]; then \
+	    echo "No Python of 3.11 or newer with its venv module is found. Install one (Debian: apt-get install python3-venv)," >&2; \
+	    echo "or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv with $$($$python --version); this takes about a minute, once." >&2; \
+	$$python -m venv .venv
+	@$(PIP) --require-hashes -r requirements-dev.lock || { \
+	    echo "The packages of requirements-dev.lock cannot be installed. Check that the package registry can be reached" >&2; \
+	    echo "(network, proxy, pip's own settings) and run make again." >&2; exit 1; }
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
