@@ -86,6 +86,8 @@ class Journal:
 
         Raises `Unavailable` when the database itself has failed; then the batch is lost and says so again at its end.
         """
+        if self._lost:  # SQLite may have ended the transaction: a savepoint of now would be one of its own, and commit
+            raise self._lost
         recorded = len(self._new)
         run = self._connection.exec_driver_sql  # a fifth of what `begin_nested` costs
         try:
@@ -113,7 +115,9 @@ class Journal:
         self._asked.update(event_ids)
         for start in range(0, len(event_ids), _CHUNK):
             asked = {"stage": self._stage, "ids": event_ids[start : start + _CHUNK]}
-            self._known.update((event_id, _decode(outputs)) for event_id, outputs in self._connection.execute(_found, asked))
+            with _available():
+                found = self._connection.execute(_found, asked).all()
+            self._known.update((event_id, _decode(outputs)) for event_id, outputs in found)
 
     def save(self, now: float) -> None:
         """Write the inbox rows of the batch. `now` is in seconds since the Unix epoch."""

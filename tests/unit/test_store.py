@@ -173,13 +173,21 @@ def test_a_locked_database_is_unavailable_and_then_goes_on(path: Path, monkeypat
     inbox.close()
 
 
-def test_a_full_disk_loses_the_batch_and_says_so_even_when_an_event_hides_it(inbox: Inbox) -> None:
+@pytest.mark.parametrize("also", ["SELECT 1", "ROLLBACK"])  # some failures make SQLite end the whole transaction
+def test_a_full_disk_loses_the_batch_and_says_so_even_when_an_event_hides_it(inbox: Inbox, also: str) -> None:
+    def fill(journal: Any) -> None:
+        with journal.savepoint():
+            journal.repository.fail(also)
+            journal.repository.fail("INSERT INTO counters SELECT hex(randomblob(500000)), 1")
+
     def batch() -> None:
         with inbox.batch(["a", "b"], 0.0) as journal:
             effect(journal, "a")
             journal.repository.fail("PRAGMA max_page_count = 1")  # SQLite keeps what there is and refuses a page more
-            with pytest.raises(Unavailable, match="database"), journal.savepoint():
-                journal.repository.fail("INSERT INTO counters SELECT hex(randomblob(500000)), 1")
+            with pytest.raises(Unavailable, match="database"):
+                fill(journal)
+            with pytest.raises(Unavailable, match="database"):
+                effect(journal, "b")
 
     with pytest.raises(Unavailable, match="database"):
         batch()
