@@ -5,6 +5,8 @@ The one rule: a worker ends with the worker's own exit code, so that its supervi
 # ruff: noqa: D301, PLC0415  # `\b` is click's mark for text to be left as it is; slow imports wait until they are needed
 
 import importlib
+import logging
+import sys
 
 import click
 import msgspec
@@ -19,9 +21,9 @@ from streams.cli.invocation import invocation
 @click.option(
     "--web-port",
     type=click.IntRange(0, 65535),
-    default=6066,
-    show_default=True,
-    help="Where /health and /ready are served. 0: any free port.",
+    default=0,
+    metavar="PORT",
+    help="Where /health and /ready are served. Default: any free port, which the log names.",
 )
 def run(module: str, stages: tuple[str, ...], instance: str | None, web_port: int) -> None:
     """Run stages of a topology as one worker process, until SIGTERM or Ctrl-C.
@@ -42,6 +44,7 @@ def run(module: str, stages: tuple[str, ...], instance: str | None, web_port: in
     from streams import worker
     from streams.topology import load
 
+    _log_to_stderr()
     topology = load(module)
     chosen = [topology.stage(name).name for name in dict.fromkeys(stages)] or [stage.name for stage in topology.stages]
     settings = invocation().cluster()
@@ -50,8 +53,19 @@ def run(module: str, stages: tuple[str, ...], instance: str | None, web_port: in
     click.get_current_context().exit(worker.run(topology, chosen, settings, web_port=web_port))
 
 
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in (
+        "faust",
+        "mode",
+        "streams.worker",
+        "aiohttp.access",
+    ):  # each service's start and stop, and each look at /health
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 @click.command()
-@click.option("--orders", type=click.IntRange(1, 20000), default=2000, show_default=True, help="How many real orders to send.")
+@click.option("--orders", type=click.IntRange(min=1), default=2000, show_default=True, help="How many real orders to send.")
 @click.option("--rate", type=click.FloatRange(1), default=200, show_default=True, help="Orders per second.")
 @click.option("--keep", is_flag=True, help="Leave Kafka running afterwards, to look around in.")
 def demo(orders: int, rate: float, *, keep: bool) -> None:

@@ -31,7 +31,7 @@ from topologies.orders.seed import seed
 _MODULE: Final = "topologies.orders"
 _SAMPLE: Final = Path(__file__).parents[1] / "data" / "baskets.jsonl.gz"
 _PATIENCE: Final = 60.0  # seconds without any progress
-_STEP: Final = 0.25  # seconds between two looks at the flow
+_STEP: Final = 0.5  # seconds between two looks at the flow
 
 
 def run(settings: Settings, *, orders: int, rate: float, keep: bool) -> None:

@@ -25,7 +25,7 @@ from topologies.orders.events import Ending, NotificationSent, OrderSubmitted, P
 _SUBMITTED: Final = event_info(OrderSubmitted).topic
 _CAPTURED: Final = event_info(PaymentCaptured).topic
 _ENDED: Final = event_info(NotificationSent).topic
-_ASK: Final = 1.0  # seconds between two looks at the groups
+_SMOOTH: Final = 0.3  # how much the newest look counts in a rate
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -73,9 +73,7 @@ class Watch:
         while (left := until - time.monotonic()) > 0:
             for record in self._reader.read(2000, left):
                 self._count(record)
-        now = time.monotonic()
-        if now - self._asked > _ASK:
-            self._ask(now)
+        self._ask(time.monotonic())
 
     def latencies(self) -> list[int]:
         """Milliseconds from submission to capture of each order that was paid, ascending."""
@@ -112,4 +110,5 @@ class Watch:
         consumed = sum(bisect_left(read, offsets.get(place, 0)) for place, read in self._offsets.items() if place[0] in inputs)
         emitted = sum(self._counts[event_info(cls).topic] for cls in stage.emits)
         lag = sum(self._counts[topic] for topic in inputs) - consumed
-        return Progress(stage.name, consumed, emitted, lag, (consumed - old.consumed) / elapsed)
+        rate = old.rate + _SMOOTH * ((consumed - old.consumed) / elapsed - old.rate)
+        return Progress(stage.name, consumed, emitted, lag, rate)
