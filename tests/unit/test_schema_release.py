@@ -88,7 +88,10 @@ def test_lock_refuses_a_second_record_of_a_topic(tmp_path: Path) -> None:
         (grown({"name": "extra", "type": "string"}), "v2.avsc cannot read version 1"),
         (grown(count="string"), "v1.avsc cannot read version 2"),
         (grown(count=["null", "long"]), "v1.avsc cannot read version 2"),
-        (grown(parts={"type": "array", "items": "string"}), "v2.avsc cannot read version 1"),
+        (
+            grown(colour={"type": "enum", "name": "Colour", "symbols": ["red", "green", "blue"]}),
+            "v1.avsc cannot read version 2",
+        ),
         (grown(count={"type": "long", "logicalType": "timestamp-millis"}), "count is timestamp, in version 1 long"),
         (grown(blob="string"), "blob is string, in version 1 bytes"),
         ({**EVERYTHING, "topic": "things.other"}, "its topic is things.other, that of version 1 is things.made"),
