@@ -21,6 +21,11 @@ from streams.record import Header, Headers, Output, Record, event
 
 FIRST: Final = "dead-origin"
 """The first of our headers in a dead letter; the record's own are before it."""
+TIMESTAMP: Final = "dead-timestamp"
+"""The record's own time, milliseconds since the Unix epoch: a dead letter's is that of its death."""
+CASE: Final = "dead-case"
+LAST_FAILED: Final = "dead-last-failed"
+"""With `dead-case` it tells the letters of one case apart: a redriven record may die again."""
 
 
 class State(enum.StrEnum):
@@ -78,16 +83,16 @@ class DeadLetters:
     def bury(self, parked: Parked, verdict: Verdict, now: float) -> tuple[Output, Output, bytes]:
         """The dead letter and the case of a record whose last attempt failed; and the case encoded."""
         record, failure = parked.record, parked.failure or Failure("Unknown", "", "Unknown")
-        case_id = _case_id(self._stage, record)
+        key = case_id(self._stage, record)
         died = Decision(_time(now), self._who, "died", f"{failure.kind}: {failure.message}")
         if parked.case:
             old = self._decode(parked.case)
-            case_id, first, before = old.case_id, old.first_failed_at, old.decisions
+            key, first, before = old.case_id, old.first_failed_at, old.decisions
             edited, attempts = old.edited_value, old.attempts + parked.attempt
         else:
             first, before, edited, attempts = _time(parked.first or now), (), None, parked.attempt
         case = Case(
-            case_id,
+            key,
             self._stage,
             State.OPEN,
             record.topic,
@@ -106,9 +111,7 @@ class DeadLetters:
             (*before, died),
         )
         encoded = self._encode(case)
-        headers = (*record.headers, *_headers(case))
-        letter = Output(self._dlq, record.key, record.value, headers, record.partition)
-        return letter, self._case_output(case_id, encoded), encoded
+        return letter(case, record, self._dlq), self._case_output(key, encoded), encoded
 
     def resolve(self, case: bytes, now: float) -> Output:
         """The case of a redriven record that has succeeded."""
@@ -117,8 +120,13 @@ class DeadLetters:
         new = msgspec.structs.replace(old, state=State.RESOLVED, decisions=(*old.decisions, resolved))
         return self._case_output(old.case_id, self._encode(new))
 
-    def _case_output(self, case_id: str, encoded: bytes) -> Output:
-        return Output(self._cases, case_id.encode(), encoded)
+    def _case_output(self, key: str, encoded: bytes) -> Output:
+        return Output(self._cases, key.encode(), encoded)
+
+
+def letter(case: Case, record: Record, dlq: str) -> Output:
+    """The dead letter of a record: itself, with what its case says of its death behind its own headers."""
+    return Output(dlq, record.key, record.value, (*record.headers, *_headers(case, record.timestamp)), record.partition)
 
 
 def unbury(letter: Record) -> tuple[Headers, dict[str, str]]:
@@ -129,20 +137,33 @@ def unbury(letter: Record) -> tuple[Headers, dict[str, str]]:
     return letter.headers[:own], {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers[own:]}
 
 
-def _case_id(stage: str, record: Record) -> str:
+def original(letter: Record) -> Record | None:
+    """The record that a dead letter was made of, byte for byte; `None` for what is no dead letter of a stage."""
+    headers, ours = unbury(letter)
+    try:
+        topic, partition, offset = ours[FIRST].rsplit("/", 2)
+        timestamp = int(ours.get(TIMESTAMP, letter.timestamp))
+        return Record(topic, int(partition), int(offset), letter.key, letter.value, headers, timestamp)
+    except (KeyError, ValueError):
+        return None
+
+
+def case_id(stage: str, record: Record) -> str:
+    """The case of a record that died at a stage: 32 hex digits, the same whoever asks."""
     return blake2b(stage.encode() + b"/" + place(record), digest_size=16).hexdigest()
 
 
-def _headers(case: Case) -> tuple[Header, ...]:
+def _headers(case: Case, timestamp: int) -> tuple[Header, ...]:
     """Readable in any Kafka tool: text, times in ISO 8601."""
     texts = {
         FIRST: f"{case.topic}/{case.partition}/{case.offset}",
+        TIMESTAMP: str(timestamp),
         "dead-stage": case.stage,
-        "dead-case": case.case_id,
+        CASE: case.case_id,
         "dead-verdict": case.verdict,
         "dead-attempts": str(case.attempts),
         "dead-first-failed": case.first_failed_at.isoformat(timespec="milliseconds"),
-        "dead-last-failed": case.last_failed_at.isoformat(timespec="milliseconds"),
+        LAST_FAILED: case.last_failed_at.isoformat(timespec="milliseconds"),
         "dead-error": case.error,
         "dead-message": case.message,
         "dead-fingerprint": case.fingerprint,
