@@ -110,7 +110,7 @@ def refused(error: KafkaException) -> SetupError:
 
 def partition_counts(admin: AdminClient, topics: Sequence[str]) -> dict[str, int]:
     """How many partitions each topic has. Raises `SetupError` naming those that do not exist."""
-    known = admin.list_topics(timeout=_REPLY).topics
+    known = _known(admin)
     if missing := [topic for topic in topics if topic not in known]:
         raise SetupError(
             f"no such topic: {', '.join(missing)}", fix="make a topology's topics with `towpath topics apply MODULE`"
@@ -120,7 +120,7 @@ def partition_counts(admin: AdminClient, topics: Sequence[str]) -> dict[str, int
 
 def diff(specs: Sequence[TopicSpec], admin: AdminClient) -> list[Change]:
     """What the cluster lacks, in the order of `specs`; nothing where it is as it should be."""
-    known = admin.list_topics(timeout=_REPLY).topics
+    known = _known(admin)
     present = [spec for spec in specs if spec.name in known]
     configs = _configs(admin, [spec.name for spec in present])
     changes = []
@@ -153,6 +153,14 @@ def apply(specs: Sequence[TopicSpec], admin: AdminClient, *, replication: int = 
     if resources:
         _wait(admin.incremental_alter_configs(resources))
     return changes
+
+
+def _known(admin: AdminClient) -> dict[str, Any]:
+    try:
+        topics: dict[str, Any] = admin.list_topics(timeout=_REPLY).topics
+    except KafkaException as error:
+        raise SetupError(f"the cluster answers no more: {error.args[0].str()}", fix="try again when it is back") from None
+    return topics
 
 
 def _compare(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> Change | None:

@@ -48,7 +48,10 @@ class Reader:
             },
         )
         wanted.pop("group.protocol", None)  # of no use without a group, and not every value goes with `assign`
-        self._consumer = Consumer(wanted, logger=topics.QUIET)
+        try:
+            self._consumer = Consumer(wanted, logger=topics.QUIET)
+        except KafkaException as error:
+            raise topics.refused(error) from None
         start = OFFSET_BEGINNING if from_beginning else OFFSET_END
         self._consumer.assign([TopicPartition(topic, partition, start) for topic, partition in places])
         self._unfinished: set[Place] = set(places)
