@@ -83,3 +83,12 @@ def test_a_broker_that_cannot_start_says_why_and_leaves_no_process(tmp_path: Pat
     with pytest.raises(SetupError, match=re.escape(value)):
         kafka.launch()
     assert not kafka.running
+
+
+def test_a_broker_that_is_not_ready_in_time_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.local._READY", 0.0)
+    kafka = LocalKafka(tmp_path)
+    with pytest.raises(SetupError, match="not ready"):
+        kafka.launch()
+    assert kafka.pid
+    assert not kafka.running
