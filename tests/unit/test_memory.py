@@ -180,6 +180,22 @@ def test_a_crash_after_the_commit_has_committed(broker: MemoryBroker) -> None:
     assert (len(broker.read("out")), broker.committed("g")) == (1, {IN: 3})
 
 
+def test_close_gives_all_away_before_any_timeout(broker: MemoryBroker) -> None:
+    first = session(broker)
+    first.poll(10, 0)
+    first.close()
+    assert [claim.partition for claim in session(broker, "b").poll(10, 0).gained] == [0]
+
+
+def test_a_full_partition_does_not_starve_another(broker: MemoryBroker) -> None:
+    broker.create_topic("wide", 2)
+    for partition in (0, 1):
+        for _ in range(5):
+            broker.produce("wide", b"k", b"v", partition=partition)
+    first = session(broker, "a", Inputs("wide"))
+    assert {record.partition for _ in range(4) for record in first.poll(1, 0).records} == {0, 1}
+
+
 def test_a_session_cannot_commit_a_partition_that_it_has_lost(broker: MemoryBroker) -> None:
     broker.create_topic("wide", 2)
     wide = Inputs("wide")
