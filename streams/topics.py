@@ -4,6 +4,7 @@ The one rule: nothing here deletes data: no topic goes, no partition is added to
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -134,7 +135,7 @@ def diff(specs: Sequence[TopicSpec], admin: AdminClient) -> list[Change]:
 
 
 def apply(specs: Sequence[TopicSpec], admin: AdminClient, *, replication: int = -1) -> list[Change]:
-    """Create what is missing and set what differs; a second call does nothing. Returns what was done.
+    """Create what is missing and set what differs; a second call does nothing. Returns what was done, when it can be used.
 
     `replication` is that of new topics; -1 is the broker's default. Raises `SetupError`, before anything is done, if a
     topic differs in a way that cannot be mended without harm.
@@ -149,6 +150,7 @@ def apply(specs: Sequence[TopicSpec], admin: AdminClient, *, replication: int = 
     ]
     if new:
         _wait(admin.create_topics(new, operation_timeout=_REPLY), but=KafkaError.TOPIC_ALREADY_EXISTS)
+        _wait_until_led(admin, [topic.topic for topic in new])
     resources = [_resource(change) for change in changes if change.action == "configure"]
     if resources:
         _wait(admin.incremental_alter_configs(resources))
@@ -161,6 +163,18 @@ def _known(admin: AdminClient) -> dict[str, Any]:
     except KafkaException as error:
         raise SetupError(f"the cluster answers no more: {error.args[0].str()}", fix="try again when it is back") from None
     return topics
+
+
+def _wait_until_led(admin: AdminClient, names: Sequence[str]) -> None:
+    """A broker hears of a topic a little after the controller has made it, and of its leaders a little later still."""
+    deadline = time.monotonic() + _REPLY
+    while True:
+        known = _known(admin)
+        if all(name in known and all(part.leader >= 0 for part in known[name].partitions.values()) for name in names):
+            return
+        if time.monotonic() > deadline:
+            raise SetupError(f"new topics have no leader after {_REPLY:.0f} s", fix="see whether all brokers are up")
+        time.sleep(0.05)
 
 
 def _compare(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> Change | None:

@@ -2,7 +2,7 @@ import uuid
 from collections.abc import Sequence
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from streams.config import Settings
 from streams.errors import SetupError
@@ -24,7 +24,8 @@ def admin(kafka: LocalKafka) -> AdminClient:
 
 
 def create(admin: AdminClient, name: str, partitions: int, config: dict[str, str]) -> None:
-    admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(30)
+    """A topic as somebody else has made it."""
+    apply([TopicSpec(name, partitions, config)], admin)
 
 
 def config_of(admin: AdminClient, name: str, entry: str) -> str:
