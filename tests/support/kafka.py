@@ -4,8 +4,9 @@ The one rule: one broker serves a whole session, so a test makes topics of its o
 A test that kills or stops a broker starts one of its own.
 """
 
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -30,4 +31,13 @@ def make_topics(bootstrap: str, partitions: Mapping[str, int], config: Mapping[s
     )
     for future in made.values():
         future.result(30)
+    deadline = time.monotonic() + 30
+    while not _led(admin, topics.values()):  # the controller has made them; the broker hears of it a little later
+        assert time.monotonic() < deadline, f"no leader for {topics}"
+        time.sleep(0.02)
     return topics
+
+
+def _led(admin: AdminClient, topics: Iterable[str]) -> bool:
+    known = admin.list_topics(timeout=30).topics
+    return all(topic in known and all(part.leader >= 0 for part in known[topic].partitions.values()) for topic in topics)
