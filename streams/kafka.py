@@ -7,12 +7,13 @@ place can commit nothing, whatever it still holds in its hands.
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from streams.errors import Aborted, SetupError
+from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_reader import Reader
 from streams.kafka_writer import Writer
 from streams.record import Output
@@ -32,9 +33,11 @@ class KafkaSession:
         self.token = uuid.uuid4().hex
         try:
             self._writer = Writer(properties, transactional_id, _log)
-            self._reader = Reader(inputs, properties, group, _log)
+            self._reader = Reader(inputs, properties, group, _log, self._let_go)
         except KafkaException as error:
             raise SetupError(error.args[0].str(), where="TOWPATH_KAFKA", fix="see librdkafka's CONFIGURATION.md") from None
+        self._lead = inputs.lead
+        self._marked: set[int] = set()  # partitions whose commit metadata this session has written
         self._closed = False
 
     def poll(self, limit: int, timeout: float) -> Polled:
@@ -55,6 +58,8 @@ class KafkaSession:
             self._reader.rewind()
             raise
         self._reader.advance(offsets)
+        if metadata:
+            self._marked.update(partition for topic, partition in offsets if topic == self._lead)
 
     def pause(self, partitions: Iterable[int]) -> None:
         """See `Session.pause`."""
@@ -75,3 +80,12 @@ class KafkaSession:
             self.stop()
             self._reader.close()
             self._writer.close()
+
+    def _let_go(self, partitions: Mapping[int, int], group: Any) -> None:
+        """Leave in good order: clear the commit metadata of partitions on their way to another owner."""
+        marked = {partition: offset for partition, offset in partitions.items() if partition in self._marked}
+        self._marked -= partitions.keys()
+        if marked:
+            places = [TopicPartition(self._lead, partition, offset) for partition, offset in marked.items()]
+            with suppress(Aborted, Fenced):  # then the next owner takes it for a death, and is careful for nothing
+                self._writer.write([], places, group)

@@ -8,7 +8,7 @@ One queue for all topics gives one order of arrival and one place to wait.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -39,6 +39,10 @@ _ANSWER: Final = 5.0  # seconds that one question to the cluster may take; it is
 _SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
 
 
+LetGo = Callable[[Mapping[int, int], Any], None]
+"""Told, while they are still owned, which partitions go in good order, where each stands, and the group's metadata."""
+
+
 class _Owned(msgspec.Struct):
     """A partition on its way to being read: `start` names the inputs' next offsets, `table_end` what to restore."""
 
@@ -52,11 +56,12 @@ class _Owned(msgspec.Struct):
 class Reader:
     """The two consumers of one session."""
 
-    def __init__(self, inputs: Inputs, properties: Mapping[str, Any], group: str, log: logging.Logger) -> None:
+    def __init__(self, inputs: Inputs, properties: Mapping[str, Any], group: str, log: logging.Logger, let_go: LetGo) -> None:
         common = {**_READER, **properties, "group.id": group}
         classic = common.pop("group.protocol", "consumer") == "classic"
         protocol = {"group.protocol": "classic", **_CLASSIC} if classic else {"group.protocol": "consumer"}
         self._inputs = inputs
+        self._let_go = let_go
         self._followed = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
         self._member = Consumer({**protocol, **common}, logger=log)
         self._follower = Consumer({"group.protocol": "classic", **common}, logger=log)
@@ -127,6 +132,11 @@ class Reader:
         self._came += [p.partition for p in partitions]
 
     def _revoked(self, member: Any, partitions: list[TopicPartition]) -> None:
+        mine = {p.partition for p in partitions} & self._owned.keys()
+        self._let_go({p: self.next[self._inputs.lead, p] for p in mine}, member.consumer_group_metadata())
+        self._lost(member, partitions)
+
+    def _lost(self, member: Any, partitions: list[TopicPartition]) -> None:
         gone = {p.partition for p in partitions}
         self._came = [p for p in self._came if p not in gone]
         known = gone & self._owned.keys()

@@ -35,14 +35,15 @@ class Writer:
         self._opened = False
         self.stopping = False
 
-    def write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition], group: Any) -> None:
-        """One transaction of outputs and offsets. Raises `Aborted` or `Fenced`."""
+    def write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition] = (), group: Any = None) -> None:
+        """One transaction of outputs, and of offsets if it has a source. Raises `Aborted` or `Fenced`."""
         producer = self._producer
         try:
             self.open()
             producer.begin_transaction()
             self._produce(outputs)
-            self._until_done(producer.send_offsets_to_transaction, list(offsets), group)
+            if offsets:
+                self._until_done(producer.send_offsets_to_transaction, list(offsets), group)
             self._until_done(producer.commit_transaction)
         except KafkaException as error:
             self._undo(error)

@@ -3,8 +3,8 @@
 The one rule: while a key has a parked record, its later records queue behind it; what is on the table and what is in memory
 are the same after every transaction.
 
-Pure: the time comes in, and writes go out as `Output`s for the engine's transaction. One `Cycle` collects a transaction's
-changes apart from the lanes; it is applied when the transaction has happened and forgotten when it has not.
+Pure: the time comes in, writes go out as `Output`s. One `Cycle` collects a transaction's changes apart from the lanes; it is
+applied when the transaction has happened and forgotten when it has not.
 """
 
 import heapq
@@ -178,6 +178,10 @@ class Cycle:
         self.now = now
         self.writes: list[Output] = []
         self.partitions: set[int] = set()
+
+    def lane(self, record: Record) -> Lane:
+        """The lane of a record."""
+        return self._lanes.lane(record)
 
     def due(self, limit: int) -> list[Lane]:
         """Up to `limit` lanes whose head may go now, the longest waiting first."""

@@ -6,6 +6,7 @@ is a frozen process.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -26,6 +27,7 @@ class _Owned(msgspec.Struct):
     table_end: int
     claimed: bool = False
     paused: bool = False
+    marked: bool = False  # this session has written its commit metadata
     reading: dict[str, int] = {}  # the next offset to deliver, by topic
     committed: dict[str, Position] = {}
 
@@ -70,6 +72,7 @@ class MemorySession:
             raise
         for (topic, partition), position in positions.items():
             self._owned[partition].committed[topic] = position
+            self._owned[partition].marked |= bool(metadata)
 
     def pause(self, partitions: Iterable[int]) -> None:
         """Deliver no more input records of these partitions."""
@@ -82,6 +85,7 @@ class MemorySession:
     def close(self) -> None:
         """Leave the group."""
         if self._member is not None:
+            self._let_go(self._owned)
             self._group.leave(self._member)
         self._member = None
         self._owned.clear()
@@ -104,6 +108,7 @@ class MemorySession:
                 raise UnknownMember
             self._member, revoked, assigned = self._group.heartbeat(self._member)
             lost = revoked
+            self._let_go(lost)
         except UnknownMember:
             lost = frozenset(self._owned)
             self._member, _, assigned = self._group.heartbeat(self._group.join())
@@ -113,6 +118,14 @@ class MemorySession:
             end = self._broker.logs(self._inputs.table)[partition].end if self._inputs.table else 0
             self._owned[partition] = _Owned(table_at=0, table_end=end)
         return lost
+
+    def _let_go(self, partitions: Iterable[int]) -> None:
+        """Leave in good order: clear the commit metadata of partitions on their way to another owner."""
+        lead = self._inputs.lead
+        marked = {p: self._owned[p].committed[lead] for p in partitions if self._owned[p].marked}
+        if marked and not self._over:
+            with suppress(Aborted, Fenced, ReplyLost):  # then the next owner takes it for a death, and is careful for nothing
+                self._transact([], {(lead, p): Position(position.offset, "") for p, position in marked.items()})
 
     def _read_tables(self, polled: Polled, limit: int) -> None:
         if self._inputs.table is None:

@@ -17,6 +17,7 @@ from streams.record import Headers, Output, Record
 from streams.session import Place
 
 _NO_CONFIG: Final[Mapping[str, str]] = {}
+_MAX_MESSAGE: Final = "1048588"  # bytes: a topic's default
 
 
 class Clock(Protocol):
@@ -75,7 +76,7 @@ class MemoryBroker:
     # What tests and plain clients use.
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] = _NO_CONFIG) -> None:
-        """A new topic. Raises `SetupError` if it exists. `config` is Kafka's; of it `cleanup.policy` has an effect."""
+        """A new topic. Raises `SetupError` if it exists. `config` is Kafka's; of it `cleanup.policy` and `max.message.bytes` count."""
         if name in self._topics:
             raise SetupError(f"topic {name} exists already")
         self._topics[name] = [Log(name, partition) for partition in range(partitions)]
@@ -157,6 +158,8 @@ class MemoryBroker:
         logs = self.logs(output.topic)
         if output.key is None and self._is_compacted(output.topic):
             raise Aborted(f"{output.topic} is compacted and takes no record without a key")
+        if _size(output) > int(self._configs[output.topic].get("max.message.bytes", _MAX_MESSAGE)):
+            raise Aborted(f"a record is larger than {output.topic} takes (max.message.bytes)")
         partition = output.partition
         if partition is None and output.key is None:
             self._keyless += 1
@@ -202,8 +205,12 @@ class MemoryProducer:
         self._broker._open[self._id] = Transaction(self._broker.clock.now())
 
     def send(self, output: Output) -> None:
-        """Write a record in the transaction. Raises `Aborted` or `SetupError` for one that the topic does not take."""
-        self._broker._append(output, self._transaction())
+        """Write a record in the transaction. Raises `Aborted` for one that the broker does not take."""
+        transaction = self._transaction()
+        try:
+            self._broker._append(output, transaction)
+        except SetupError as error:
+            raise Aborted(str(error)) from error
 
     def send_offsets(self, group: Group, name: str, member: Membership, positions: Mapping[Place, Position]) -> None:
         """Commit positions of the group `name` with the transaction. Raises `UnknownMember` for a member that is out of it."""
@@ -245,3 +252,9 @@ class MemoryProducer:
         self._broker._expire()
         if self._broker._producers.get(self._id) is not self:
             raise Fenced(f"a newer producer has the transactional id {self._id}, or its transaction has timed out")
+
+
+def _size(output: Output) -> int:
+    """Bytes of a record without its frame, which is some seventy more on the wire."""
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in output.headers)
+    return len(output.key or b"") + len(output.value or b"") + headers

@@ -60,6 +60,11 @@ def cases(topology: str) -> str:
     return f"{topology}.cases"
 
 
+def cases_operator(topology: str) -> str:
+    """The one transactional id of everybody who decides cases: the later tool fences the earlier."""
+    return f"{topology}.cases.operator"
+
+
 def receipts(topology: str) -> str:
     """The receipts of a topology."""
     return f"{topology}.receipts"

@@ -31,7 +31,11 @@ class Inputs(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A partition that this session has come to own: where each input starts, and the lead's commit metadata."""
+    """A partition that this session has come to own: where each input starts, and the lead's commit metadata.
+
+    The metadata is empty when the last owner let go of the partition in good order: by `close`, or in a rebalance that it
+    took part in. It is what was committed last when the owner died.
+    """
 
     partition: int
     offsets: Mapping[str, int]

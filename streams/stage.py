@@ -33,7 +33,7 @@ class Port(Generic[T]):
     def __init__(
         self, name: str, connect: Callable[[Settings], AbstractContextManager[T] | AbstractAsyncContextManager[T]]
     ) -> None:
-        self.name = names.check_word(name, "port", _caller())
+        self.name = names.check_word(name, "port", declared_at())
         self.connect = connect
 
 
@@ -44,7 +44,7 @@ class Store(Generic[T]):
     """
 
     def __init__(self, name: str, *, tables: Any, repository: Callable[[Any], T]) -> None:
-        self.name = names.check_word(name, "store", _caller())
+        self.name = names.check_word(name, "store", declared_at())
         self.tables = tables
         self.repository = repository
 
@@ -111,7 +111,7 @@ class Backoff(msgspec.Struct, frozen=True):
         if self.attempts < 1 or self.first <= 0 or self.ceiling < self.first:
             raise SetupError(
                 f"no backoff: attempts={self.attempts}, first={self.first}, ceiling={self.ceiling}",
-                where=_caller(3),
+                where=declared_at(3),
                 fix="use attempts >= 1 and 0 < first <= ceiling",
             )
 
@@ -157,7 +157,7 @@ class Stage:
         max_parked: int = 100_000,
         max_parked_bytes: int = 256 * 2**20,
     ) -> None:
-        self.where = _caller()
+        self.where = declared_at()
         self.name = names.check_word(name, "stage", self.where)
         for what, value, allowed in (("order", order, ("key", "none")), ("after_dead", after_dead, ("continue", "hold"))):
             if value not in allowed:
@@ -218,13 +218,14 @@ class Stage:
         return tuple(dict.fromkeys(cls for handler in self.handlers for cls in handler.emits))
 
 
-def _caller(depth: int = 2) -> str:
+def declared_at(depth: int = 2) -> str:
     """`file:line` of the declaration that is being evaluated."""
     frame = sys._getframe(depth)
-    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
-def _short(filename: str) -> str:
+def short_path(filename: str) -> str:
+    """A file's path from here, or as it is if it is elsewhere."""
     try:
         return str(Path(filename).relative_to(Path.cwd()))
     except ValueError:
@@ -232,7 +233,7 @@ def _short(filename: str) -> str:
 
 
 def _handler(stage: str, function: Callable[..., Any]) -> Handler:
-    where = f"{_short(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
+    where = f"{short_path(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
     what = f"handler {function.__name__} of stage {stage!r}"
     example = f"write: async def {function.__name__}(event: SomeEvent, ctx: Context) -> OtherEvent | None"
     parameters = list(inspect.signature(function).parameters.values())

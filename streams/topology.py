@@ -13,7 +13,7 @@ from pathlib import Path
 from streams import names
 from streams.errors import SetupError
 from streams.record import event_info
-from streams.stage import Handler, Stage, _caller, _short
+from streams.stage import Handler, Stage, declared_at, short_path
 
 
 class Topology:
@@ -37,7 +37,7 @@ class Topology:
         partitions: int = 4,
         schemas: Path,
     ) -> None:
-        self.where = _caller()
+        self.where = declared_at()
         self.name = names.check_word(name, "topology", self.where)
         self.sources = tuple(sources)
         self.stages = tuple(stages)
@@ -246,7 +246,7 @@ def load(module: str) -> Topology:
         listed = ", ".join(repr(topology.name) for topology in topologies.values()) or "none"
         raise SetupError(
             f"module {module!r} must hold one topology and holds {listed}",
-            where=_short(getattr(found, "__file__", None) or module),
+            where=short_path(getattr(found, "__file__", None) or module),
             fix='bind one: orders = Topology("orders", …)',
         )
     return next(iter(topologies.values()))
@@ -260,12 +260,14 @@ def _unimportable(module: str, error: Exception) -> SetupError:
         text = error.msg
     else:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-        own = [frame for frame in frames if _short(frame.filename) != frame.filename and "site-packages" not in frame.filename]
+        own = [
+            frame for frame in frames if short_path(frame.filename) != frame.filename and "site-packages" not in frame.filename
+        ]
         frame = (own or frames)[-1]  # the user's own line says more than the library's below it
         place = (frame.filename, frame.lineno)
         text = str(error)
     return SetupError(
         f"module {module!r} cannot be imported: {type(error).__name__}: {text}",
-        where=f"{_short(place[0])}:{place[1]}",
+        where=f"{short_path(place[0])}:{place[1]}",
         fix="mend that line",
     )

@@ -23,13 +23,13 @@ def as_json(record: Record, registry: Registry) -> str:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        "key": _text(record.key),
-        "headers": [(name, _text(value)) for name, value in record.headers],
+        "key": text(record.key),
+        "headers": [(name, text(value)) for name, value in record.headers],
     }
     try:
         shown["event"], shown["value"] = _decode(record, registry)
     except DecodeError as error:
-        shown |= {"undecodable": str(error), "value": _text(record.value)}
+        shown |= {"undecodable": str(error), "value": text(record.value)}
     return msgspec.json.encode(shown).decode()
 
 
@@ -38,11 +38,11 @@ def as_text(record: Record, registry: Registry) -> str:
     time = datetime.fromtimestamp(record.timestamp / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
     try:
         event, value = _decode(record, registry)
-        what = f"{click.style(event, fg='cyan')} {_safe(msgspec.json.encode(value))}".lstrip()
+        what = f"{click.style(event, fg='cyan')} {safe(msgspec.json.encode(value))}".lstrip()
     except DecodeError as error:
-        what = f"{click.style(f'undecodable: {error}', fg='red')} {_safe(record.value)}"
-    headers = " ".join(f"{_safe(name.encode())}={_safe(value)}" for name, value in record.headers)
-    place, key = click.style(f"{time} {record.place}", dim=True), click.style(_safe(record.key), bold=True)
+        what = f"{click.style(f'undecodable: {error}', fg='red')} {safe(record.value)}"
+    headers = " ".join(f"{safe(name.encode())}={safe(value)}" for name, value in record.headers)
+    place, key = click.style(f"{time} {record.place}", dim=True), click.style(safe(record.key), bold=True)
     return f"{place} {key} {what} {click.style(headers, dim=True)}"
 
 
@@ -53,7 +53,7 @@ def _decode(record: Record, registry: Registry) -> tuple[str | None, Any]:
     return release.schema.record, value
 
 
-def _text(value: bytes | None) -> str | dict[str, str] | None:
+def text(value: bytes | None) -> str | dict[str, str] | None:
     """UTF-8 as a string; other bytes as {"base64": …}."""
     if value is None:
         return None
@@ -63,7 +63,7 @@ def _text(value: bytes | None) -> str | dict[str, str] | None:
         return {"base64": base64.b64encode(value).decode()}
 
 
-def _safe(value: bytes | None) -> str:
+def safe(value: bytes | None) -> str:
     """Bytes as a terminal may get them: nothing in them can move its cursor or change its colours."""
     if value is None:
         return "null"

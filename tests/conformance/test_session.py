@@ -42,14 +42,45 @@ def test_the_next_owner_starts_where_the_last_one_committed(universe: Universe) 
     first = opened(universe, Inputs(topic))
     read_all(universe, first, 10)
     first.session.commit([], {(topic, 0): 6}, "half way")
-    first.session.close()
+    first.session.close()  # in good order
     assert universe.committed() == {(topic, 0): 6}
 
     second = opened(universe, Inputs(topic), "b")
     read_all(universe, second, 4)
     claim = second.claims[0]
-    assert (dict(claim.offsets), claim.metadata) == ({topic: 6}, "half way")
+    assert (dict(claim.offsets), claim.metadata) == ({topic: 6}, "")
     assert values(second.hand) == numbers(4, start=6)
+
+
+def test_the_metadata_of_a_commit_stays_when_its_owner_is_killed(universe: Universe) -> None:
+    topic = universe.topic("in")
+    fill(universe, topic, 0, numbers(10))
+    first = opened(universe, Inputs(topic))
+    read_all(universe, first, 10)
+    first.session.commit([], {(topic, 0): 6}, "half way")
+    universe.kill(first.session)
+
+    second = opened(universe, Inputs(topic))
+    read_all(universe, second, 4)
+    assert (dict(second.claims[0].offsets), second.claims[0].metadata) == ({topic: 6}, "half way")
+
+
+def test_the_metadata_is_cleared_where_a_rebalance_takes_a_partition_in_good_order(universe: Universe) -> None:
+    topic = universe.topic("in", 2)
+    for partition in (0, 1):
+        fill(universe, topic, partition, numbers(1))
+    first = opened(universe, Inputs(topic))
+    read_all(universe, first, 2)
+    first.commit([], "running")
+    second = opened(universe, Inputs(topic), "b")
+
+    def step() -> None:
+        first.poll()
+        second.poll()
+
+    universe.wait(step, lambda: len(second.claims) == 1)
+    (claim,) = second.claims.values()
+    assert (dict(claim.offsets), claim.metadata) == ({topic: 1}, "")
 
 
 def test_a_new_group_starts_at_the_beginning(universe: Universe) -> None:
@@ -71,15 +102,21 @@ def test_outputs_appear_with_the_offsets_of_their_sources(universe: Universe) ->
     assert (values(universe.read(out)), universe.committed()) == (numbers(3), {(topic, 0): 3})
 
 
-def test_an_output_that_the_broker_refuses_aborts_all_and_rewinds(universe: Universe) -> None:
+@pytest.mark.parametrize("why", ["no key", "no such partition", "too large"])
+def test_an_output_that_the_broker_refuses_aborts_all_and_rewinds(universe: Universe, why: str) -> None:
     topic, out = universe.topic("in"), universe.topic("out")
     compacted = universe.topic("compacted", config={"cleanup.policy": "compact"})
+    refused = {
+        "no key": Output(compacted, None, b"v"),
+        "no such partition": Output(compacted, b"k", b"v", partition=1),
+        "too large": Output(compacted, b"k", bytes(2 * MIB)),
+    }[why]
     fill(universe, topic, 0, numbers(4))
     member = opened(universe, Inputs(topic))
     read_all(universe, member, 4)
     member.session.commit([], {(topic, 0): 1})
     with pytest.raises(Aborted):
-        member.session.commit([Output(out, b"k", b"never"), Output(compacted, None, b"keyless")], {(topic, 0): 4})
+        member.session.commit([Output(out, b"k", b"never"), refused], {(topic, 0): 4})
     assert universe.committed() == {(topic, 0): 1}
 
     member.hand.clear()

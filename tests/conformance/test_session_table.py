@@ -54,7 +54,7 @@ def test_offsets_of_every_input_are_committed_and_found_again(universe: Universe
 
     second = opened(universe, inputs)
     read_all(universe, second, 2)
-    assert (dict(second.claims[0].offsets), second.claims[0].metadata) == ({lead: 2, other: 3}, "both")
+    assert (dict(second.claims[0].offsets), second.claims[0].metadata) == ({lead: 2, other: 3}, "")
     assert {(r.topic, r.offset) for r in second.hand} == {(lead, 2), (other, 3)}
 
 

@@ -1,0 +1,163 @@
+"""The work of one transaction: which records are run, in which order, and what becomes of each.
+
+The one rule: every record that goes in comes out as outputs, as a parked record or as a dead letter, in the same transaction.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from streams.dead import DeadLetters
+from streams.lanes import HELD, Cycle, Lane, delay
+from streams.parked import Parked
+from streams.process import Effects, Failure, Outcome, Processor, Verdict, event_id
+from streams.record import Output, Record
+from streams.stage import Stage
+
+_CRASHED = Failure("Crashed", "the process died on it three times", "Crashed")
+
+
+class Crew(msgspec.Struct, frozen=True):
+    """What a stage works with, whatever the transaction."""
+
+    stage: Stage
+    processor: Processor
+    dead: DeadLetters
+    effects: Effects | None
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether any handler may suspend."""
+        return any(handler.asynchronous for handler in self.stage.handlers)
+
+
+class Work:
+    """One transaction's work. `probing`: the stage is held, and one record is to find out whether it may go on.
+
+    `outputs` do not hold the cycle's own writes. `away` is the failure of an `unavailable`: what came after it was parked.
+    """
+
+    def __init__(self, crew: Crew, cycle: Cycle, *, probing: bool = False, condemned: frozenset[str] = frozenset()) -> None:
+        self.cycle = cycle
+        self.outputs: list[Output] = []
+        self.verdicts: dict[Verdict, int] = {}
+        self.away: Failure | None = None
+        self._crew = crew
+        self._probing = probing
+        self._condemned = condemned
+
+    async def run(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
+        """The due lanes, then the records. Suspends only where an asynchronous handler does.
+
+        Raises `Unavailable` when the store is away: then nothing of it has happened.
+        """
+        if self._probing:
+            due = due[:1]
+            self.park(records)
+            records = ()
+        effects = self._crew.effects
+        if effects is not None:
+            heads = [head.record for lane in due if (head := self.cycle.head(lane)) is not None]
+            with effects.batch([event_id(record) for record in (*heads, *records)], self.cycle.now) as journal:
+                self._crew.processor.use(journal)
+                try:
+                    await self._in_order(due, records)
+                finally:
+                    self._crew.processor.use(None)
+        elif self._crew.asynchronous:
+            await self._side_by_side(due, records)
+        else:
+            await self._in_order(due, records)
+
+    def park(self, records: Sequence[Record]) -> None:
+        """Let records wait without an attempt."""
+        for record in records:
+            self.cycle.park(Parked(record, 0))
+
+    async def _in_order(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
+        for lane in due:
+            await self._drain(lane)
+        for record in records:
+            await self._one(record)
+
+    async def _side_by_side(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
+        """As many lanes at once as there are slots, each in its own order."""
+        chains: dict[Lane, list[Record]] = {lane: [] for lane in due}
+        for record in records:
+            chains.setdefault(self.cycle.lane(record), []).append(record)
+        waiting = iter(chains.items())
+
+        async def slot() -> None:
+            for lane, chain in waiting:
+                await self._drain(lane)
+                for record in chain:
+                    await self._one(record)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._crew.stage.slots, len(chains))):
+                group.create_task(slot())
+
+    async def _one(self, record: Record) -> None:
+        """A new record: its turn, or its place in a lane."""
+        if self.away is not None or self.cycle.blocks(record):
+            self.cycle.park(Parked(record, 0))
+            return
+        outcome = await self._attempt(record, 1)
+        if outcome.verdict is Verdict.DONE:
+            self.outputs += outcome.outputs
+        elif outcome.verdict is Verdict.UNAVAILABLE:
+            self.away = outcome.failure
+            self.cycle.park(Parked(record, 0))
+        else:
+            self._failed(Parked(record, 0, attempt=1, first=self.cycle.now, failure=outcome.failure), outcome, None)
+
+    async def _drain(self, lane: Lane) -> None:
+        """The head of a lane if it is due, and whatever it set free."""
+        cycle = self.cycle
+        limit = 1 if self._probing else self._crew.stage.batch
+        while self.away is None and limit > 0 and (head := cycle.head(lane)) is not None:
+            limit -= 1
+            attempt = head.attempt + 1
+            outcome = await self._attempt(head.record, attempt)
+            if outcome.verdict is Verdict.DONE:
+                self.outputs += outcome.outputs
+                if head.case:
+                    self.outputs.append(self._crew.dead.resolve(head.case, cycle.now))
+                cycle.complete(lane)
+            elif outcome.verdict is Verdict.UNAVAILABLE:
+                self.away = outcome.failure
+            else:
+                first = head.first or cycle.now
+                self._failed(
+                    msgspec.structs.replace(head, attempt=attempt, first=first, failure=outcome.failure), outcome, lane
+                )
+
+    async def _attempt(self, record: Record, attempt: int) -> Outcome:
+        if self._condemned and record.place in self._condemned:
+            outcome = Outcome(Verdict.CRASHED, (), _CRASHED)
+        else:
+            outcome = await self._crew.processor.run(record, attempt, self.cycle.now)
+        self.verdicts[outcome.verdict] = self.verdicts.get(outcome.verdict, 0) + 1
+        return outcome
+
+    def _failed(self, parked: Parked, outcome: Outcome, lane: Lane | None) -> None:
+        """Park a failed record for its next attempt, or bury it. `lane` is that of a record that was parked already."""
+        cycle, failure, stage = self.cycle, outcome.failure, self._crew.stage
+        if outcome.verdict is Verdict.RETRY and parked.attempt < stage.retry.attempts:
+            wait = failure.after if failure and failure.after is not None else None
+            if wait is None:
+                wait = delay(stage.retry, parked.attempt, event_id(parked.record))
+            parked = msgspec.structs.replace(parked, due=cycle.now + wait)
+        else:
+            letter, case, encoded = self._crew.dead.bury(parked, outcome.verdict, cycle.now)
+            self.outputs += (letter, case)
+            if stage.after_dead == "continue":
+                if lane is not None:
+                    cycle.complete(lane)
+                return
+            parked = msgspec.structs.replace(parked, due=HELD, case=encoded)
+        if lane is None:
+            cycle.park(parked)
+        else:
+            cycle.again(lane, parked)
