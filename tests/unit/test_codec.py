@@ -84,6 +84,7 @@ GOOD = head(OrderSubmitted) + bytes.fromhex(BODY)
         (changed("040e31", "feffffffffffffffff01 0e31"), "9223372036854775807 items, where"),
         (changed("040e31", "ffffffffffffffffff01 00 0e31"), "9223372036854775808 items, where"),
         (changed("0239", "7e39"), "a string of 63 bytes, where 7 are left, in lines[1].sku"),
+        (changed("0264", "02 ffffffffffffffffff02"), "byte 42: a number of more than 64 bits, in lines[0].amount_minor"),
         (changed("c3a9", "ffff"), "no UTF-8 (invalid start byte), in lines[1].name"),
     ],
 )  # fmt: skip

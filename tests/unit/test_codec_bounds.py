@@ -109,6 +109,19 @@ def test_a_mebibyte_of_an_older_version_is_bounded_too(tmp_path: Path, body: Cal
     check_cost(Codec([cls], released(tmp_path, TICKS, newest)).decoder(cls), body)
 
 
+def test_an_older_version_with_too_many_items_says_so(tmp_path: Path) -> None:
+    grown = {**TICKS, "fields": [*TICKS["fields"], {"name": "more", "type": "long", "default": 0}]}
+    fields: list[Any] = [
+        *((one.name, one.type) for one in msgspec.structs.fields(Ticks)[:2]),
+        ("grid", tuple[tuple[bool, ...], ...], ()),
+    ]
+    cls: Any = event("ticks", key="name")(msgspec.defstruct("Ticks", [*fields, ("more", int, 0)], frozen=True))
+    decode = Codec([cls], released(tmp_path, TICKS, grown)).decoder(cls)
+    with pytest.raises(DecodeError) as caught:
+        decode(HEAD + BODIES["smallest items"](MIB))
+    assert str(caught.value) == "byte 6: more items than one record may hold, in ticks"
+
+
 def test_an_order_of_a_thousand_lines_is_far_from_the_bounds() -> None:
     registry = FolderRegistry()
     number = registry.versions("orders.submitted-value")[-1].id
