@@ -5,7 +5,7 @@ key would belong to another lane.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -30,12 +30,12 @@ class Editor:
             raise SetupError(f"topology {topology.name!r} knows no topic {case.topic}", fix="edit with the version that does")
         self._case = case
         self._class = topology.by_topic[case.topic]
-        self._decode = codec.decoder(self._class)
-        self._encode = codec.encoder(self._class)
+        self._decode: Callable[[bytes | None], Any] = codec.decoder(self._class)
+        self._encode: Callable[[Any], bytes] = codec.encoder(self._class)
 
     def show(self, value: bytes | None) -> str:
         """A value as JSON of many lines. Raises `DecodeError` for what is no event of the topic."""
-        event: Any = self._decode(value)
+        event = self._decode(value)
         return msgspec.json.format(msgspec.json.encode(event), indent=2).decode() + "\n"
 
     def read(self, text: str | bytes, before: bytes | None) -> bytes:
@@ -45,7 +45,7 @@ class Editor:
         """
         try:
             event = check(text.encode() if isinstance(text, str) else text, self._class)
-            value: bytes = self._encode(event)
+            value = self._encode(event)
         except (msgspec.MsgspecError, EncodeError, UnicodeError, RecursionError) as error:
             raise SetupError(f"no sound {self._class.__name__}: {error}", fix="correct it; nothing was changed") from None
         key, own = str(getattr(event, event_info(self._class).key)), self._key(before)
@@ -60,7 +60,7 @@ class Editor:
     def _key(self, before: bytes | None) -> str | None:
         """The key that the event has to have: what it had, or if that cannot be read, the record's."""
         try:
-            event: Any = self._decode(before)
+            event = self._decode(before)
             return str(getattr(event, event_info(self._class).key))
         except DecodeError:
             try:

@@ -7,7 +7,6 @@ Connect's DeadLetterQueueReporter (`__connect.errors.…`, text), KIP-1034 (`__s
 """
 
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -22,7 +21,7 @@ from streams.memory_log import partition_of
 from streams.ops.redrive import Desk, Entry, Step
 from streams.ops.scan import Scan
 from streams.process import MESSAGE_LIMIT, event_id
-from streams.record import Headers, Record
+from streams.record import Record
 from streams.stage import Stage
 
 _LATEST: Final = 253_402_300_799_000  # ms: the end of year 9999
@@ -162,9 +161,9 @@ def _cut(words: str) -> str:
 def _iso(words: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(words)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo else None
 
 
 class Import:
