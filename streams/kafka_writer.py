@@ -20,6 +20,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "linger.ms": 1,
     "retry.backoff.ms": 5,  # 100, the default, makes each of a row of transactions wait out CONCURRENT_TRANSACTIONS
     "queue.buffering.max.messages": 500000,
+    "message.max.bytes": 4194304,  # a parked record is its source record with headers; topics.py lets these topics take 2 MiB
     "queue.buffering.max.kbytes": 1048576,
 }
 _CONSUMER: Final = frozenset({"group.protocol"})  # the one property of a consumer that a session is usually given
