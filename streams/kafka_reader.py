@@ -8,6 +8,7 @@ One queue for all topics gives one order of arrival and one place to wait.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -92,11 +93,14 @@ class Reader:
         if not self._owned:
             self._follower.poll(min(timeout, _SLICE))
             return polled
-        messages = self._follower.consume(1, min(timeout, _SLICE))
-        if messages and limit > 1:
-            messages += self._follower.consume(limit - 1, 0)
-        self._sort(messages, polled)
-        return polled
+        deadline = time.monotonic() + min(timeout, _SLICE)
+        while True:  # an end of a partition is a message too, and nothing to wake the engine for
+            messages = self._follower.consume(1, max(deadline - time.monotonic(), 0.0))
+            if messages and limit > 1:
+                messages += self._follower.consume(limit - 1, 0)
+            self._sort(messages, polled)
+            if not messages or polled.records or polled.table or polled.gained:
+                return polled
 
     def rewind(self) -> None:
         """Read every owned input again from the last commit on."""
