@@ -38,7 +38,7 @@ class State(enum.StrEnum):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """One step of a case: when, who, what (`died`, `redriven`, `edited`, `dismissed`, `resolved`), and why."""
+    """One step of a case: when, who, what (`died`, `redriven`, `edited`, `dismissed`, `resolved`, `imported`), and why."""
 
     at: datetime
     who: str

@@ -10,12 +10,13 @@ import sys
 
 import click
 
+from streams.cli.cases import cases
 from streams.cli.cluster import down, status, topics, up
 from streams.cli.contracts import graph, schemas
 from streams.cli.flow import demo, run
 from streams.cli.invocation import Invocation, complain
 from streams.cli.records import send, tail
-from streams.errors import TowpathError
+from streams.errors import Fenced, TowpathError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -42,7 +43,8 @@ def towpath(context: click.Context, bootstrap: str | None) -> None:
 
     \b
     Exit codes:
-      0 done   1 done, but not with everything   2 could not be done; stderr says why   130 Ctrl-C
+      0 done   1 done, but not with everything   2 could not be done; stderr says why
+      3 another operator has taken over   130 Ctrl-C
 
     \b
     A first look, on this machine alone:
@@ -54,7 +56,7 @@ def towpath(context: click.Context, bootstrap: str | None) -> None:
     context.obj = Invocation(bootstrap)
 
 
-for command in (up, down, status, topics, run, send, tail, graph, schemas, demo):
+for command in (up, down, status, topics, run, send, tail, cases, graph, schemas, demo):
     towpath.add_command(command)
 
 
@@ -64,7 +66,7 @@ def main() -> None:
         code = towpath.main(prog_name="towpath", standalone_mode=False)
     except TowpathError as error:
         complain(str(error))
-        code = 2
+        code = 3 if isinstance(error, Fenced) else 2
     except click.ClickException as error:
         error.show()
         code = error.exit_code
