@@ -15,6 +15,7 @@ from streams.codec import Codec
 from streams.errors import DecodeError
 from streams.record import event
 from streams.registry import FolderRegistry
+from streams.varint import read_length
 from tests.property.contracts import order_codec, released
 from topologies.orders.events import OrderSubmitted
 
@@ -120,6 +121,12 @@ def test_an_older_version_with_too_many_items_says_so(tmp_path: Path) -> None:
     with pytest.raises(DecodeError) as caught:
         decode(HEAD + BODIES["smallest items"](MIB))
     assert str(caught.value) == "byte 6: more items than one record may hold, in ticks"
+
+
+def test_a_length_never_points_back() -> None:
+    # else a list of so many texts could read one byte for ever
+    with pytest.raises(ValueError, match="below 0"):
+        read_length(b"\x01", 0)
 
 
 def test_an_order_of_a_thousand_lines_is_far_from_the_bounds() -> None:
