@@ -46,6 +46,7 @@ class Work:
         self._crew = crew
         self._probing = probing
         self._condemned = condemned
+        self._room = 1 if probing else crew.stage.batch  # parked records that may go in this transaction
 
     async def run(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
         """The due lanes, then the records. Suspends only where an asynchronous handler does.
@@ -115,9 +116,8 @@ class Work:
     async def _drain(self, lane: Lane) -> None:
         """The head of a lane if it is due, and whatever it set free."""
         cycle = self.cycle
-        limit = 1 if self._probing else self._crew.stage.batch
-        while self.away is None and limit > 0 and (head := cycle.head(lane)) is not None:
-            limit -= 1
+        while self.away is None and self._room > 0 and (head := cycle.head(lane)) is not None:
+            self._room -= 1
             attempt = head.attempt + 1
             outcome = await self._attempt(head.record, attempt)
             if outcome.verdict is Verdict.DONE:
