@@ -67,6 +67,9 @@ class MemorySession:
             self._transact(outputs, positions)
         except ReplyLost:
             self._settle(positions)
+        except Aborted:
+            self._rewind()
+            raise
         except Fenced as error:
             self._over = str(error)
             raise
@@ -174,9 +177,8 @@ class MemorySession:
                 self._producer.send(output)
             self._producer.send_offsets(self._group, self._group_name, self._member, positions)
             self._producer.commit()
-        except (Aborted, UnknownMember, SetupError) as error:
+        except (Aborted, UnknownMember) as error:
             self._producer.abort()
-            self._rewind()
             if isinstance(error, UnknownMember):
                 raise Aborted(str(error)) from error
             raise

@@ -76,7 +76,10 @@ class MemoryBroker:
     # What tests and plain clients use.
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] = _NO_CONFIG) -> None:
-        """A new topic. Raises `SetupError` if it exists. `config` is Kafka's; of it `cleanup.policy` and `max.message.bytes` count."""
+        """A new topic. Raises `SetupError` if it exists.
+
+        `config` is Kafka's; of it `cleanup.policy` and `max.message.bytes` have an effect.
+        """
         if name in self._topics:
             raise SetupError(f"topic {name} exists already")
         self._topics[name] = [Log(name, partition) for partition in range(partitions)]

@@ -196,6 +196,19 @@ def test_a_full_partition_does_not_starve_another(broker: MemoryBroker) -> None:
     assert {record.partition for _ in range(4) for record in first.poll(1, 0).records} == {0, 1}
 
 
+def test_metadata_that_cannot_be_cleared_rewinds_nothing(broker: MemoryBroker) -> None:
+    broker.create_topic("wide", 2)
+    for partition in (0, 1):
+        broker.produce("wide", b"k", b"v", partition=partition)
+    first = session(broker, "a", Inputs("wide"))
+    first.poll(10, 0)
+    first.commit([], {("wide", 0): 0, ("wide", 1): 0}, "running")
+    session(broker, "b", Inputs("wide")).poll(10, 0)
+    broker.abort_next("a")
+    polled = first.poll(10, 0)
+    assert (len(polled.lost), polled.records) == (1, [])
+
+
 def test_a_session_cannot_commit_a_partition_that_it_has_lost(broker: MemoryBroker) -> None:
     broker.create_topic("wide", 2)
     wide = Inputs("wide")
