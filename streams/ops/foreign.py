@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from streams import names
-from streams.dead import Case, Decision, State, case_id, letter, original, unbury
+from streams.dead import CASE, Case, Decision, State, case_id, letter, original, unbury
 from streams.errors import SetupError
 from streams.memory_log import partition_of
 from streams.ops.redrive import Desk, Entry, Step
@@ -237,7 +237,12 @@ class Import:
             None,
             (Decision(now, self._desk.who, "imported", f"{self._desk.reason} ({why})" if self._desk.reason else why),),
         )
-        return Entry(case, () if self._topic == self._dlq else (letter(case, record, self._dlq),))
+        return Entry(case, () if self._is_letter_of(found, case) else (letter(case, record, self._dlq),))
+
+    def _is_letter_of(self, found: Record, case: Case) -> bool:
+        """Whether a redrive of the case would find this letter, so that it needs no other."""
+        theirs = unbury(found)[1].get(CASE)
+        return (found.topic, found.partition, theirs) == (self._dlq, case.partition, case.case_id)
 
     def _at_home(self, record: Record) -> Record | str:
         """The record where the stage would have read it; or why it could not have."""
