@@ -4,9 +4,6 @@ The one rule: what is asked about is shown first; what was done is reported as i
 """
 # ruff: noqa: D301, PLC0415  # `\b` is click's mark for text to be left as it is; slow imports wait until they are needed
 
-import contextlib
-import getpass
-import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,27 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.cli.invocation import complain, interactive, invocation, json_line, say
-from streams.cli.options import as_json, chosen, filters
+from streams.cli.options import as_json, chosen, dry_run, filters, me, reason, who, yes
 from streams.errors import DecodeError, SetupError
 
 if TYPE_CHECKING:  # they load a client
     from streams.dead import Case
     from streams.ops.cases import Book
     from streams.ops.redrive import Step
-
-
-def _me() -> str:
-    """Who runs this, where."""
-    name = "unknown"
-    with contextlib.suppress(OSError, KeyError, ImportError):  # a container's user may have no name
-        name = getpass.getuser()
-    return f"{name}@{socket.gethostname()}"
-
-
-who = click.option("--who", metavar="NAME", help="Who decides, for the record. Default: you@this-host.")
-reason = click.option("--reason", metavar="TEXT", default="", help="Why, for the record.")
-yes = click.option("--yes", is_flag=True, help="Do not ask.")
-dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 
 
 class _Report:
@@ -107,7 +90,7 @@ def redrive(module: str, ids: tuple[str, ...], **options: Any) -> None:
             return _would(cases, "redriven", json_=options["json_"])
         _confirm(len(cases), "redrive", agreed=options["yes"])
         report = _Report(json_=options["json_"])
-        with Desk(book, options["who"] or _me(), options["reason"]) as desk:
+        with Desk(book, options["who"] or me(), options["reason"]) as desk:
             report.take(desk.redrive(cases, Pace(options["rate"], options["canary"] or 0, options["within"])))
     return report.end()
 
@@ -142,7 +125,7 @@ def dismiss(module: str, ids: tuple[str, ...], **options: Any) -> None:
             return _would(cases, "dismissed", json_=options["json_"])
         _confirm(len(cases), "dismiss", agreed=options["yes"])
         report = _Report(json_=options["json_"])
-        with Desk(book, options["who"] or _me(), options["reason"]) as desk:
+        with Desk(book, options["who"] or me(), options["reason"]) as desk:
             report.take(desk.dismiss(cases))
     return report.end()
 
@@ -186,7 +169,7 @@ def edit(module: str, case_id: str, **options: Any) -> None:
         if options["dry_run"]:
             return _would([case], "edited", json_=options["json_"])
         report = _Report(json_=options["json_"])
-        with Desk(book, options["who"] or _me(), options["reason"]) as desk:
+        with Desk(book, options["who"] or me(), options["reason"]) as desk:
             report.take([desk.edit(case, value, change)])
     return report.end()
 
@@ -219,7 +202,7 @@ def import_(module: str, topic: str, **options: Any) -> None:
     topology = load(module)
     stage = topology.stage(options["stage"])
     report = _Report(json_=options["json_"])
-    with Book(invocation().cluster(), topology) as book, Desk(book, options["who"] or _me(), options["reason"]) as desk:
+    with Book(invocation().cluster(), topology) as book, Desk(book, options["who"] or me(), options["reason"]) as desk:
         work = Import(desk, stage, topic, options["stands_for"])
         report.take(work.run(limit=options["limit"]))
     if work.known:

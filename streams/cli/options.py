@@ -4,6 +4,9 @@ The one rule: the same words choose the same cases, whatever is then done with t
 """
 # ruff: noqa: PLC0415  # slow imports wait until they are needed
 
+import contextlib
+import getpass
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +19,10 @@ if TYPE_CHECKING:  # they load a client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+who = click.option("--who", metavar="NAME", help="Who decides, for the record. Default: you@this-host.")
+reason = click.option("--reason", metavar="TEXT", default="", help="Why, for the record.")
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 as_json = click.option("--json", "json_", is_flag=True, help="JSON, as in a pipe.")
 
 
@@ -41,3 +48,11 @@ def chosen(ids: tuple[str, ...], options: dict[str, Any], book: "Book", states: 
     since = moment(options["since"], datetime.now(UTC)) if options["since"] else None
     wanted = states or frozenset({State.OPEN})
     return Filters(ids, options["stage"], options["fingerprint"], options["key"], since, wanted)
+
+
+def me() -> str:
+    """Who runs this, where."""
+    name = "unknown"
+    with contextlib.suppress(OSError, KeyError, ImportError):  # a container's user may have no name
+        name = getpass.getuser()
+    return f"{name}@{socket.gethostname()}"
