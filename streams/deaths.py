@@ -1,10 +1,11 @@
 """Deaths: which record keeps killing its process, found by a marker in the commit metadata.
 
-The one rule: nothing is marked, and nothing slowed, until a process has died without letting go of its partitions.
+The one rule: nothing is slowed until a process has died without letting go of its partitions.
 
-Every commit says `run`; who lets go in good order leaves nothing (`Claim.metadata`). An owner that reads `run` knows of one
-death, says so, and works as ever. If it dies too, the next works record by record, and before each commits which one it is
-at. The third death on one record condemns it. Careful work ends when all that the dead could have had in hand is through.
+An owner says `run` before its first record, since it may die of that one, and in every commit; who lets go in good order
+leaves nothing (`Claim.metadata`). An owner that reads `run` knows of one death, says so, and works as ever. If it dies too,
+the next works record by record, and before each commits which one it is at. The third death on one record condemns it.
+Careful work ends when all that the dead could have had in hand is through.
 """
 
 from collections.abc import Sequence
@@ -30,10 +31,8 @@ class Deaths:
 
     def gained(self, partition: int, metadata: str) -> None:
         """Read the marker of the last owner."""
-        if not metadata:
-            return
-        if metadata == RUN:
-            self.pending[partition] = "deaths=1"
+        if metadata in ("", RUN):
+            self.pending[partition] = "deaths=1" if metadata else RUN
             return
         count, _, place = metadata.removeprefix("deaths=").partition(" at=")
         deaths = int(count) + 1 if count.isdecimal() else 1

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from streams.dead import DeadLetters
 from streams.deaths import RUN, Deaths
-from streams.errors import Aborted, Unavailable
+from streams.errors import Aborted, Fenced, Unavailable
 from streams.gate import Gate
 from streams.lanes import Lane, Lanes
 from streams.process import Effects, Failure, Processor, Verdict
@@ -21,6 +21,7 @@ from streams.work import Crew, Work
 log = logging.getLogger("towpath.engine")
 
 IDLE: Final = 0.5  # seconds that a poll may wait when nothing is due
+_REFUSED: Final = 20  # transactions in a row that may come to nothing; a rebalance costs one or two
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class Engine:
         self._crew = Crew(stage, processor, dead, effects)
         self._asynchronous = self._crew.asynchronous
         self._deaths = Deaths(stage.batch)
+        self._refused = 0
         self._clock = clock
         self._block = block
 
@@ -144,8 +146,8 @@ class Engine:
 
     async def _commit(self, work: Work, records: Sequence[Record]) -> bool:
         offsets = {(record.topic, record.partition): record.offset + 1 for record in records}
-        for partition in work.cycle.partitions:
-            # Parked work moves no offset, but its partition's is sent: that is what fences a zombie.
+        for partition in work.cycle.partitions | {record.partition for record in records}:
+            # Parked work moves no offset, but its partition's is sent: that is what fences a zombie. The marker is there too.
             place = (self._lead, partition)
             offsets.setdefault(place, self.next[place])
         try:
@@ -153,6 +155,7 @@ class Engine:
         except Aborted as error:
             self._aborted(error)
             return False
+        self._refused = 0
         work.cycle.apply()
         self.next.update(offsets)
         for verdict, count in work.verdicts.items():
@@ -171,6 +174,9 @@ class Engine:
 
     def _aborted(self, error: Aborted) -> None:
         self.totals["aborted"] += 1
+        self._refused += 1
+        if self._refused > _REFUSED:  # an output topic is gone or takes no record of this size: waiting does not mend that
+            raise Fenced(f"{self._refused} transactions in a row did not happen: {error}") from error
         log.warning("stage %s: a transaction did not happen and is done again: %s", self.stage.name, error)
 
     # -- what the session brings ----------------------------------------------------------------------------------------
