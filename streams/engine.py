@@ -97,7 +97,14 @@ class Engine:
         waiting = hold is not None and hold.probe > now
         if waiting and not records:
             return True
-        work = Work(self._crew, self.lanes.cycle(now), probing=hold is not None, condemned=self._deaths.condemned)
+        deaths = self._deaths
+        work = Work(
+            self._crew,
+            self.lanes.cycle(now),
+            probing=hold is not None,
+            careful=deaths.careful,
+            condemned=deaths.condemned,
+        )
         try:
             if waiting:
                 work.park(records)

@@ -35,10 +35,19 @@ class Crew(msgspec.Struct, frozen=True):
 class Work:
     """One transaction's work. `probing`: the stage is held, and one record is to find out whether it may go on.
 
+    `careful`: the record at hand is the one that the marker names, so none of its lane may follow it.
     `outputs` do not hold the cycle's own writes. `away` is the failure of an `unavailable`: what came after it was parked.
     """
 
-    def __init__(self, crew: Crew, cycle: Cycle, *, probing: bool = False, condemned: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        cycle: Cycle,
+        *,
+        probing: bool = False,
+        careful: bool = False,
+        condemned: frozenset[str] = frozenset(),
+    ) -> None:
         self.cycle = cycle
         self.outputs: list[Output] = []
         self.verdicts: dict[Verdict, int] = {}
@@ -46,7 +55,7 @@ class Work:
         self._crew = crew
         self._probing = probing
         self._condemned = condemned
-        self._room = 1 if probing else crew.stage.batch  # parked records that may go in this transaction
+        self._room = 1 if probing or careful else crew.stage.batch  # parked records that may go in this transaction
 
     async def run(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
         """The due lanes, then the records. Suspends only where an asynchronous handler does.
