@@ -63,5 +63,9 @@ class Unavailable(Spoken):
         self.after = after
 
 
+class Conflict(Unavailable):
+    """The database undid the transaction for the sake of another one: nothing has happened; run it again at once."""
+
+
 class Reject(Spoken):
     """This event can never be handled: dead at once."""
