@@ -84,6 +84,7 @@ class StockHistory(RuleBasedStateMachine):
         self.inbox.open()
         self.on_hand = dict.fromkeys(SKUS, 20)
         self.held: dict[str, dict[str, int]] = {}
+        self.shipped: dict[str, dict[str, int]] = {}
         with self.inbox.batch([], 0.0) as journal:
             journal.repository.restock(self.on_hand)
 
@@ -97,10 +98,10 @@ class StockHistory(RuleBasedStateMachine):
     @rule(order_id=order_ids, demand=demands, fails=st.booleans())
     def reserve(self, order_id: str, demand: dict[str, int], fails: bool) -> None:
         short = {sku for sku, quantity in demand.items() if quantity > self.free(sku)}
-        again = order_id in self.held
+        again = order_id in {*self.held, *self.shipped}
         with self.inbox.batch([], 0.0) as journal:
             lines = tuple(Demand(sku, "N", quantity) for sku, quantity in demand.items())
-            assert journal.repository.holds(order_id) == again
+            assert journal.repository.knows(order_id) == again
             try:
                 with journal.savepoint():
                     shortages = journal.repository.reserve(order_id, lines)
@@ -121,6 +122,15 @@ class StockHistory(RuleBasedStateMachine):
             released = journal.repository.release(order_id)
         assert {line.sku: line.quantity for line in released} == self.held.pop(order_id, {})
 
+    @rule(order_id=order_ids)
+    def ship(self, order_id: str) -> None:
+        with self.inbox.batch([], 0.0) as journal:
+            gone = {line.sku: line.quantity for line in journal.repository.ship(order_id)}
+        assert gone == self.held.pop(order_id, {})
+        for sku, quantity in gone.items():
+            self.on_hand[sku] -= quantity
+            self.shipped.setdefault(order_id, {})[sku] = quantity
+
     @precondition(lambda self: self.held)
     @rule(by=st.integers(1, 30), sku=st.sampled_from(SKUS))
     def oversell(self, by: int, sku: str) -> None:
@@ -136,9 +146,16 @@ class StockHistory(RuleBasedStateMachine):
         with self.inbox.batch([], 0.0) as journal:
             run = journal.repository._connection.execute
             rows = {sku: (on_hand, reserved) for sku, on_hand, reserved in run(select(levels))}
-            held = {(order_id, sku): count for order_id, sku, _, count in run(select(reservations))}
+            rows_of = {(row.order_id, row.sku, row.shipped): row.quantity for row in run(select(reservations))}
         assert rows == {sku: (count, count - self.free(sku)) for sku, count in self.on_hand.items()}
-        assert held == {(order_id, sku): count for order_id, demand in self.held.items() for sku, count in demand.items()}
+        assert rows_of == {
+            (order_id, sku, shipped): count
+            for shipped, orders in ((False, self.held), (True, self.shipped))
+            for order_id, demand in orders.items()
+            for sku, count in demand.items()
+        }
+        for sku, count in self.on_hand.items():
+            assert count + sum(gone.get(sku, 0) for gone in self.shipped.values()) == 20, "on hand + sold is what there was"
 
 
 TestStockHistory = StockHistory.TestCase

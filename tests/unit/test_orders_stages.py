@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from streams.config import Settings
-from streams.errors import SetupError, Unavailable
+from streams.errors import Reject, SetupError, Unavailable
 from streams.record import Record
 from streams.stage import Context, Port
 from streams.store import Inbox
@@ -30,11 +31,11 @@ from topologies.orders.events import (
     StockReleased,
     StockReserved,
 )
-from topologies.orders.inventory import release, reserve
+from topologies.orders.inventory import release, reserve, ship
 from topologies.orders.notification import notify
 from topologies.orders.payment import capture
 from topologies.orders.ports import FileMailer, Letter, OwnProvider, mail, psp
-from topologies.orders.stock import Stock, stock
+from topologies.orders.stock import Stock, levels, stock
 
 RECORD = Record("any.topic", 0, 0, b"o1", b"")
 
@@ -67,6 +68,10 @@ def free(shelf: Stock, *skus: str) -> list[int]:
     """How many of each can be had, asked as a customer would: by wanting too many."""
     short = shelf.reserve("probe", [Demand(sku, "", 10**9) for sku in skus])
     return [shortage.available for shortage in short]
+
+
+def on_hand(shelf: Stock) -> dict[str, int]:
+    return {sku: count for sku, count, _ in shelf._connection.execute(select(levels))}
 
 
 def test_an_order_takes_all_of_its_lines(shelf: Stock) -> None:
@@ -114,6 +119,27 @@ def test_an_unpaid_order_goes_back_on_sale_once(shelf: Stock) -> None:
     )
     assert release(failed("o1"), ctx).demand == ()
     assert free(shelf, "a", "b") == [9, 5]
+
+
+PAID = PaymentCaptured("o1", "c1", "USD", 500, "pay_1")
+
+
+def test_a_paid_order_leaves_the_shelf_once(shelf: Stock) -> None:
+    ctx = context("inventory", stock, shelf)
+    reserve(accepted("o1", ("a", 4), ("b", 5)), ctx)
+    reserve(accepted("o2", ("a", 1)), ctx)
+    assert on_hand(shelf) == {"a": 10, "b": 5, "c": 1}
+    for _ in range(2):
+        ship(PAID, ctx)
+    assert on_hand(shelf) == {"a": 6, "b": 0, "c": 1}
+    assert free(shelf, "a", "b", "c") == [5, 0, 1], "o2 still holds one"
+    assert reserve(accepted("o1", ("a", 4)), ctx) is None, "an order that comes again after it was shipped"
+    assert release(failed("o1"), ctx).demand == (), "what is gone cannot be put back"
+
+
+def test_money_for_an_order_that_holds_nothing_is_a_case(shelf: Stock) -> None:
+    with pytest.raises(Reject, match=r"order o1 is paid for with pay_1, but nothing is set aside"):
+        ship(PAID, context("inventory", stock, shelf))
 
 
 def test_a_thousand_skus_are_one_order(shelf: Stock) -> None:
@@ -240,7 +266,7 @@ def test_the_graph_is_the_designed_flow() -> None:
     assert flows == {
         "intake": ({"orders.submitted"}, {"orders.accepted", "orders.rejected"}),
         "inventory": (
-            {"orders.accepted", "payments.failed"},
+            {"orders.accepted", "payments.captured", "payments.failed"},
             {"inventory.reserved", "inventory.rejected", "inventory.released"},
         ),
         "payment": ({"inventory.reserved"}, {"payments.captured", "payments.failed"}),

@@ -1,6 +1,8 @@
-"""The stock: what there is of each sku and which order holds how much of it.
+"""The stock: what there is of each sku, which order holds how much of it, and what has left the shelf.
 
 The one rule: `reserved` never exceeds `on_hand`; the table itself refuses it.
+
+A reservation stays when it is shipped: `on_hand` and all that is shipped add up to what was ever put in stock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Executable,
@@ -44,6 +47,7 @@ reservations = Table(
     Column("sku", String, ForeignKey("stock.sku"), primary_key=True),
     Column("name", String, nullable=False),  # what the order called it
     Column("quantity", BigInteger, nullable=False),
+    Column("shipped", Boolean, nullable=False),  # it has left the shelf, and is part of no level any more
     CheckConstraint("quantity > 0", name="reservation_of_something"),
 )
 
@@ -51,16 +55,20 @@ reservations = Table(
 _free = select(levels.c.sku, levels.c.on_hand - levels.c.reserved).where(levels.c.sku.in_(bindparam("skus", expanding=True)))
 _reserved = select(levels.c.sku, levels.c.reserved).where(levels.c.sku.in_(bindparam("skus", expanding=True)))
 _change = update(levels).where(levels.c.sku == bindparam("of")).values(reserved=levels.c.reserved + bindparam("by"))
+_leave = (
+    update(levels)
+    .where(levels.c.sku == bindparam("of"))
+    .values(on_hand=levels.c.on_hand - bindparam("by"), reserved=levels.c.reserved - bindparam("by"))
+)
 _level = update(levels).where(levels.c.sku == bindparam("of")).values(on_hand=bindparam("to"))
 _add = insert(levels)
-_held = (
-    select(reservations.c.sku, reservations.c.name, reservations.c.quantity)
-    .where(reservations.c.order_id == bindparam("order"))
-    .order_by(reservations.c.sku)
-)
-_holds = _held.limit(1)
+_of_order = reservations.c.order_id == bindparam("order")
+_on_shelf = _of_order & reservations.c.shipped.is_(False)
+_held = select(reservations.c.sku, reservations.c.name, reservations.c.quantity).where(_on_shelf).order_by(reservations.c.sku)
+_knows = select(reservations.c.sku).where(_of_order).limit(1)
 _hold = insert(reservations)
-_let_go = delete(reservations).where(reservations.c.order_id == bindparam("order"))
+_let_go = delete(reservations).where(_on_shelf)
+_ship = update(reservations).where(_on_shelf).values(shipped=True)
 
 
 class Stock:
@@ -69,12 +77,12 @@ class Stock:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def holds(self, order_id: str) -> bool:
-        """Whether an order has anything set aside for it."""
-        return self._connection.execute(_holds, {"order": order_id}).first() is not None
+    def knows(self, order_id: str) -> bool:
+        """Whether anything is set aside for an order, or has been shipped to it."""
+        return self._connection.execute(_knows, {"order": order_id}).first() is not None
 
     def reserve(self, order_id: str, demand: Sequence[Demand]) -> tuple[Shortage, ...]:
-        """Set all of it aside for an order that holds nothing yet, or nothing at all and say what there is too little of.
+        """Set all of it aside for an order that is not known yet, or nothing at all and say what there is too little of.
 
         `demand` names each sku once. A sku that the stock does not know is one that there is none of.
         """
@@ -88,16 +96,27 @@ class Stock:
             self._connection.execute(_change, [{"of": line.sku, "by": line.quantity} for line in demand])
             self._connection.execute(
                 _hold,
-                [{"order_id": order_id, "sku": line.sku, "name": line.name, "quantity": line.quantity} for line in demand],
+                [
+                    {"order_id": order_id, "sku": line.sku, "name": line.name, "quantity": line.quantity, "shipped": False}
+                    for line in demand
+                ],
             )
         return short
 
     def release(self, order_id: str) -> tuple[Demand, ...]:
         """Put back what an order holds, and say what that was; of an order that holds nothing, nothing."""
-        demand = tuple(Demand(*row) for row in self._connection.execute(_held, {"order": order_id}))
+        demand = self._holding(order_id)
         if demand:
             self._connection.execute(_change, [{"of": line.sku, "by": -line.quantity} for line in demand])
             self._connection.execute(_let_go, {"order": order_id})
+        return demand
+
+    def ship(self, order_id: str) -> tuple[Demand, ...]:
+        """Take what an order holds from the shelf, and say what that was; of an order that holds nothing, nothing."""
+        demand = self._holding(order_id)
+        if demand:
+            self._connection.execute(_leave, [{"of": line.sku, "by": line.quantity} for line in demand])
+            self._connection.execute(_ship, {"order": order_id})
         return demand
 
     def restock(self, free: Mapping[str, int]) -> None:
@@ -109,6 +128,9 @@ class Stock:
             self._connection.execute(_add, new)
         if old:
             self._connection.execute(_level, old)
+
+    def _holding(self, order_id: str) -> tuple[Demand, ...]:
+        return tuple(Demand(*row) for row in self._connection.execute(_held, {"order": order_id}))
 
     def _read(self, statement: Executable, skus: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
