@@ -1,3 +1,4 @@
+import importlib.util
 import random
 import time
 from collections import Counter
@@ -7,9 +8,14 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException, Producer
 
+from streams.config import Settings
 from streams.local import LocalKafka
+from streams.ops.cases import Book, Filters
+from streams.ops.redrive import Desk
+from streams.topology import Topology
+from tests.support import clinic
 from tests.support.ward import MODULE, Ward
-from tests.support.workers import Worker
+from tests.support.workers import Worker, wait_for
 
 MANY = 500
 
@@ -60,17 +66,49 @@ def test_a_tool_that_is_killed_at_random_and_repeated_redrives_each_record_once(
     check(ward, MANY)
 
 
-def test_two_operators_at_once_while_the_stage_is_killed_redrive_each_record_once(ward: Ward) -> None:
+def test_two_operators_at_once_while_the_stage_is_restarted_redrive_each_record_once(ward: Ward) -> None:
     worker = die(ward, MANY)
-    tools = [ward.operator("cases", "redrive", MODULE, "--yes", "--rate", "400") for _ in range(2)]
-    worker.kill()
+    redrive = ("cases", "redrive", MODULE, "--yes", "--rate", "50")
+    tools = [ward.operator(*redrive)]
+    assert tools[0].stdout
+    tools[0].stdout.readline()
+    worker.terminate()
     worker.start()
+    wait_for(lambda: worker.ready, 60, "the worker is not ready", ward.logs)
+    tools.append(ward.operator(*redrive))
     ends = [(*tool.communicate(timeout=120), tool.returncode) for tool in tools]
     assert not any("Traceback" in err for _, err, _ in ends)
     assert {code for _, _, code in ends} <= {0, 1, 3}, "1: what the other had done already was skipped"
     assert all("another operator" in err for _, err, code in ends if code == 3)
     ward.cases("redrive", "--yes")
     check(ward, MANY)
+
+
+def test_what_another_has_decided_since_one_looked_is_not_decided_again(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    die(ward, 10)
+    for name, value in ward.environment.items():
+        monkeypatch.setenv(name, value)
+    with Book(Settings.load(), load_copy()) as book:
+        book.read()
+        seen = Filters().choose(book.cases)
+        ward.cases("redrive", "--yes")
+        ward.wait_for_cases(10, "resolved")
+        with Desk(book, "late", "") as desk:
+            assert [(step.done, step.why) for step in desk.redrive(seen)] == [("skipped", "it is resolved")] * 10
+            assert {step.done for step in desk.dismiss(seen)} == {"skipped"}
+            assert desk.edit(seen[0], b"", "").done == "skipped"
+    check(ward, 10)
+
+
+def load_copy() -> Topology:
+    """The clinic as the environment names it now."""
+    spec = importlib.util.spec_from_file_location("clinic_copy", clinic.__file__)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    flow: Topology = module.flow
+    return flow
 
 
 def test_who_begins_later_takes_over_and_the_earlier_call_says_so(ward: Ward) -> None:
