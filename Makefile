@@ -15,8 +15,8 @@ help: ## Show this list
 
 setup: $(READY) ## Make .venv with the towpath command (the other targets do so by themselves)
 
-demo: $(READY) ## Send real orders through the flow on a real Kafka, and watch: make demo ORDERS=20000 RATE=500
-	@$(BIN)/towpath demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE))
+demo: $(READY) ## Send real orders through the flow on a real Kafka, and watch: make demo ORDERS=20000 RATE=500 FAULTS=1
+	@$(BIN)/towpath demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE)) $(if $(FAULTS),--faults)
 
 test: $(READY) ## Run every test, also against a real Kafka
 	@$(BIN)/python -m pytest

@@ -68,20 +68,27 @@ def _log_to_stderr() -> None:
 @click.option("--orders", type=click.IntRange(min=1), default=2000, show_default=True, help="How many real orders to send.")
 @click.option("--rate", type=click.FloatRange(1), default=200, show_default=True, help="Orders per second.")
 @click.option("--keep", is_flag=True, help="Leave Kafka running afterwards, to look around in.")
-def demo(orders: int, rate: float, *, keep: bool) -> None:
+@click.option("--faults", is_flag=True, help="Let a known share of the orders fail on the way; see below.")
+def demo(orders: int, rate: float, *, keep: bool, faults: bool) -> None:
     """Send real orders through the order flow on a real Kafka, and watch.
 
     Starts a Kafka of its own, makes the topics, fills the stock, starts the four agents as processes, publishes the
     orders at a steady rate and waits until each has come to its end. Then it says how they ended and how long they took,
     and stops whatever it started. Everything is in .towpath/demo (TOWPATH_DIR), which each run makes anew.
 
+    With --faults the payment provider is busy for some orders, refuses others, and is away for 10 s; the mailer has a bug;
+    and some records are no orders at all. What fails is tried again, waits, or dies and opens a case. Then the demo mends
+    what is broken, redrives these cases and dismisses what is no order, and every order comes to its end. How often each
+    of these happens is known beforehand: the summary shows both, and the exit code is 0 only if they are the same.
+
     \b
     Examples:
       towpath demo
+      towpath demo --faults
       towpath demo --orders 20000 --rate 500
     """
     call = invocation()
     if call.bootstrap:
         raise click.UsageError("the demo runs on a Kafka of its own: call it without --bootstrap")
     # The runtime knows no application: this one is found by its name.
-    importlib.import_module("topologies.orders.demo").run(call.settings(), orders=orders, rate=rate, keep=keep)
+    importlib.import_module("topologies.orders.demo").run(call.settings(), orders=orders, rate=rate, keep=keep, faults=faults)

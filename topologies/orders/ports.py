@@ -1,6 +1,9 @@
 """What the order flow needs from outside: a payment provider and a mailer, and our own stand-ins for them.
 
-The one rule: an adapter says `Unavailable` when its other side is away; a refusal is an answer, not an error.
+The one rule: a refusal of what a customer wants is an answer; what keeps an adapter from getting an answer is a verdict.
+
+An adapter says `Unavailable` when its other side is away (the stage holds and asks again), `Retry` when it has no time for
+this one now (the event waits, others go on), and `Reject` when it will never take it as it is (people must look).
 """
 
 import os
@@ -16,6 +19,7 @@ import msgspec
 from streams.config import Settings
 from streams.errors import SetupError, Unavailable
 from streams.stage import Port
+from topologies.orders.faults import Faults, Troubles
 
 DECLINE_SHARE: Final = 0.02
 
@@ -50,7 +54,7 @@ class PaymentProvider(Protocol):
         """Charge once per `charge.key`; asked again, give the first answer.
 
         An adapter that gets no answer asks for the outcome by that key before it charges again, and raises `Unavailable`
-        if there is none to be had.
+        if there is none to be had; `Retry` if the provider is busy, `Reject` if it cannot make sense of the charge.
         """
         ...
 
@@ -119,6 +123,32 @@ class FileMailer:
         os.close(self._file)
 
 
+class TroubledProvider:
+    """A provider with faults to order."""
+
+    def __init__(self, provider: PaymentProvider, troubles: Troubles) -> None:
+        self._provider = provider
+        self._troubles = troubles
+
+    async def capture(self, charge: Charge) -> Captured | Declined:
+        """See `PaymentProvider`."""
+        self._troubles.at_provider(charge.order_id)
+        return await self._provider.capture(charge)
+
+
+class TroubledMailer:
+    """A mailer with faults to order."""
+
+    def __init__(self, mailer: Mailer, troubles: Troubles) -> None:
+        self._mailer = mailer
+        self._troubles = troubles
+
+    def send(self, letter: Letter) -> None:
+        """See `Mailer`."""
+        self._troubles.at_mailer(letter.order_id)
+        self._mailer.send(letter)
+
+
 @contextmanager
 def _provider(settings: Settings) -> Iterator[PaymentProvider]:
     text = settings.variables.get("decline_share", str(DECLINE_SHARE))
@@ -128,11 +158,14 @@ def _provider(settings: Settings) -> Iterator[PaymentProvider]:
         share = -1.0
     if not 0 <= share <= 1:
         raise SetupError(f"{text!r} is no share", where="TOWPATH_DECLINE_SHARE", fix="use a number from 0 to 1, e.g. 0.02")
-    yield OwnProvider(share)
+    faults = Faults.load(settings)
+    provider = OwnProvider(share)
+    yield TroubledProvider(provider, Troubles(faults)) if faults else provider
 
 
 @contextmanager
 def _mailer(settings: Settings) -> Iterator[Mailer]:
+    faults = Faults.load(settings)
     path = Path(settings.variables.get("notifications", settings.directory / "notifications.jsonl"))
     try:
         mailer = FileMailer(path)
@@ -141,13 +174,13 @@ def _mailer(settings: Settings) -> Iterator[Mailer]:
             f"cannot write to {path}: {error.strerror}", where="TOWPATH_NOTIFICATIONS", fix="name a file that can be written"
         ) from None
     try:
-        yield mailer
+        yield TroubledMailer(mailer, Troubles(faults)) if faults else mailer
     finally:
         mailer.close()
 
 
 psp: Port[PaymentProvider] = Port("psp", _provider)
-"""The payment provider; TOWPATH_DECLINE_SHARE (default 0.02) is the share of orders that ours declines."""
+"""The payment provider; TOWPATH_DECLINE_SHARE (default 0.02) is the share that ours declines; see also `faults.py`."""
 
 mail: Port[Mailer] = Port("mail", _mailer)
-"""The mailer; ours appends to TOWPATH_NOTIFICATIONS (default: notifications.jsonl in TOWPATH_DIR)."""
+"""The mailer; ours appends to TOWPATH_NOTIFICATIONS (default: notifications.jsonl in TOWPATH_DIR). See also `faults.py`."""

@@ -19,11 +19,13 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from streams import local, topics
+from streams import local, migrate, topics
 from streams.config import Settings
 from streams.errors import SetupError
 from topologies.orders import orders as flow
 from topologies.orders.demo.crew import Crew
+from topologies.orders.demo.foresight import foresee, order_faults
+from topologies.orders.demo.trouble import Trouble
 from topologies.orders.demo.view import View, summary
 from topologies.orders.demo.watch import Watch
 from topologies.orders.seed import seed
@@ -34,8 +36,11 @@ _PATIENCE: Final = 60.0  # seconds without any progress
 _STEP: Final = 0.5  # seconds between two looks at the flow
 
 
-def run(settings: Settings, *, orders: int, rate: float, keep: bool) -> None:
-    """Send `orders` orders at `rate` per second and wait until each has ended. `SetupError` says what is in the way."""
+def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: bool = False) -> None:
+    """Send `orders` orders at `rate` per second and wait until each has ended. `SetupError` says what is in the way.
+
+    With `faults` a known share of them fails on the way, is redriven, and ends as well; raises `TowpathError` if it does not.
+    """
     home = settings.directory / "demo"
     with contextlib.ExitStack() as undo:
         undo.enter_context(_alone(home.with_suffix(".lock")))
@@ -51,9 +56,11 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool) -> None:
             settings, bootstrap=bootstrap, directory=home, store=f"sqlite:///{home.absolute() / 'store.db'}"
         )
         topics.apply(topics.plan(flow), topics.connect(settings))
+        migrate.upgrade(settings.store, migrate.stores(flow))
         stock = seed(settings, sample)
         _say(f"{stock.units:,} units of {stock.skus:,} products are in stock; {len(stock.short):,} orders will find one short")
-        crew = undo.enter_context(Crew(settings))
+        wrong = order_faults(orders, home / "mended") if faults else None
+        crew = undo.enter_context(Crew(settings, wrong.variables() if wrong else {}))
         undo.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # from here on nothing interrupts the tidying up
         _say(f"Kafka is at {bootstrap}; starting the agents")
         for stage in flow.stages:
@@ -61,21 +68,32 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool) -> None:
         crew.wait_until_ready()
         crew.start("send", "send", _MODULE, flow.sources[0].__name__, str(home / "orders.jsonl"), "--rate", str(rate))
         watch = undo.enter_context(Watch(settings, flow, orders))
-        _follow(watch, crew)
-        sys.stdout.write(summary(watch))
+        if wrong is None:
+            _follow(watch, crew)
+            sys.stdout.write(summary(watch))
+            return
+        trouble = undo.enter_context(Trouble(settings, flow, wrong, foresee(wrong, sample, stock.short)))
+        _follow(watch, crew, trouble)
+        trouble.mend(_say)
+        _follow(watch, crew, trouble)
+        sys.stdout.write(summary(watch) + trouble.summary(watch))
+        trouble.check(watch)
 
 
-def _follow(watch: Watch, crew: Crew) -> None:
-    """Show the flow until every order is at its end and every stage has read all there is."""
-    with View(watch) as view:
+def _follow(watch: Watch, crew: Crew, trouble: Trouble | None = None) -> None:
+    """Show the flow until every order is at its end, or is a case, and every stage has read all there is."""
+    with View(watch, trouble.note if trouble else str) as view:
         before, since = -1, time.monotonic()
-        while not watch.done:
+        while not (trouble.settled(watch) if trouble else watch.done):
             watch.look(_STEP)
+            if trouble:
+                trouble.look(watch, crew)
             view.show()
             crew.check()
             now = time.monotonic()
-            if watch.total != before:
-                before, since = watch.total, now
+            total = watch.total + (trouble.total if trouble else 0)
+            if total != before:
+                before, since = total, now
             elif now - since > _PATIENCE:
                 raise SetupError(
                     f"nothing has moved for {_PATIENCE:.0f} s, with {len(watch.endings)} of {watch.orders} orders at their end",

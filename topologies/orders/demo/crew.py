@@ -1,8 +1,9 @@
 """The demo's processes: one for each agent, and the one that sends.
 
-The one rule: whatever was started here is stopped here, and what a process says is in its log file.
+The one rule: whatever was started here is stopped here, or ends by itself when the demo is killed; what it says is in its log.
 """
 
+import json
 import os
 import signal
 import socket
@@ -11,8 +12,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Any, Final, Self
 
 from streams.config import Settings
 from streams.errors import SetupError
@@ -22,14 +25,15 @@ _STOP: Final = 15.0  # seconds until SIGTERM becomes SIGKILL
 
 
 class Crew:
-    """Processes of the `towpath` command. As a context manager all are stopped at the end."""
+    """Processes of the `towpath` command. As a context manager all are stopped at the end. `variables` are for all of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         self._directory = settings.directory
         self._environment = os.environ | {
             "TOWPATH_BOOTSTRAP": settings.bootstrap,
             "TOWPATH_DIR": str(settings.directory.absolute()),
             "TOWPATH_STORE": settings.store,
+            **variables,
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}
@@ -47,6 +51,9 @@ class Crew:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for process in self._processes.values():
+            if process.stdin:
+                process.stdin.close()
 
     @property
     def logs(self) -> str:
@@ -54,11 +61,11 @@ class Crew:
         return ", ".join(str(self._log(name)) for name in self._processes)
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start `towpath` with these arguments. It has a session of its own, so that Ctrl-C reaches only the demo."""
+        """Start `towpath` with these arguments, on a leash, in a session of its own: Ctrl-C reaches only the demo."""
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "streams", *arguments],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "topologies.orders.demo.leash", *arguments],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=self._environment,
@@ -89,6 +96,16 @@ class Crew:
                 raise SetupError(
                     "\n".join([f"{name} ended with {code}; the end of its log:", *end]), where=str(self._log(name))
                 )
+
+    def waits_for(self, stage: str) -> tuple[str, float] | None:
+        """The dependency that a stage is held for, and since when (seconds since the Unix epoch); None if it is not."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/health", timeout=2) as reply:
+                page: dict[str, Any] = json.load(reply)["stages"][0]
+        except (OSError, urllib.error.HTTPError):
+            return None  # it has no time to answer: `check` says if it is dead
+        hold = page.get("waits_for")
+        return (hold["dependency"], hold["since"]) if hold else None
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"

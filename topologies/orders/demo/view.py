@@ -6,6 +6,7 @@ The one rule: it shows what the watch has counted and computes nothing else.
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, Self
 
 from rich.console import Console, Group
@@ -20,10 +21,11 @@ _EVERY: Final = 3.0  # seconds between two plain lines
 
 
 class View:
-    """Shows a watch while it is entered."""
+    """Shows a watch while it is entered, with a `note` behind the counter."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, note: Callable[[], str] = str) -> None:
         self._watch = watch
+        self._note = note
         self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
         self._shown = time.monotonic()
 
@@ -39,14 +41,17 @@ class View:
     def show(self) -> None:
         """Bring the display up to date."""
         if self._live:
-            self._live.update(Group(_table(self._watch), Text(_counter(self._watch), style="bold")), refresh=True)
+            self._live.update(Group(_table(self._watch), Text(self._counter(), style="bold")), refresh=True)
         elif time.monotonic() - self._shown >= _EVERY:
             self._shown = time.monotonic()
             stages = "; ".join(
                 f"{one.stage} {one.consumed} in, {one.emitted} out, lag {one.lag}" for one in self._watch.progress
             )
-            sys.stdout.write(f"{_counter(self._watch)}; {stages}\n")
+            sys.stdout.write(f"{self._counter()}; {stages}\n")
             sys.stdout.flush()
+
+    def _counter(self) -> str:
+        return f"{len(self._watch.endings):,} of {self._watch.orders:,} orders at their end{self._note()}"
 
 
 def summary(watch: Watch) -> str:
@@ -72,7 +77,3 @@ def _table(watch: Watch) -> Table:
     for one in watch.progress:
         table.add_row(one.stage, f"{one.consumed:,}", f"{one.emitted:,}", f"{one.lag:,}", f"{one.rate:,.0f}")
     return table
-
-
-def _counter(watch: Watch) -> str:
-    return f"{len(watch.endings):,} of {watch.orders:,} orders at their end"

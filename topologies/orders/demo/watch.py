@@ -63,9 +63,19 @@ class Watch:
         self._reader.__exit__(*exc)
 
     @property
+    def submitted(self) -> int:
+        """How many records were submitted, whatever is in them."""
+        return self._counts[_SUBMITTED]
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every stage has consumed all there is."""
+        return self._asked > 0 and not any(one.lag for one in self.progress)
+
+    @property
     def done(self) -> bool:
         """Whether every order has ended and every stage has consumed all there is."""
-        return len(self.endings) >= self.orders and self._asked > 0 and not any(one.lag for one in self.progress)
+        return len(self.endings) >= self.orders and self.caught_up
 
     def look(self, seconds: float) -> None:
         """Take in what comes within so many seconds."""
