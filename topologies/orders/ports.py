@@ -7,8 +7,8 @@ this one now (the event waits, others go on), and `Reject` when it will never ta
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -149,8 +149,21 @@ class TroubledMailer:
         self._mailer.send(letter)
 
 
+def _provider(settings: Settings) -> AbstractContextManager[PaymentProvider] | AbstractAsyncContextManager[PaymentProvider]:
+    return _remote(settings) if settings.variables.get("psp_url") else _own(settings)
+
+
+@asynccontextmanager
+async def _remote(settings: Settings) -> AsyncIterator[PaymentProvider]:
+    from topologies.orders import provider  # noqa: PLC0415  # it takes this module's words, and aiohttp half a second
+
+    faults = Faults.load(settings)
+    async with provider.connect(settings) as remote:
+        yield TroubledProvider(remote, Troubles(faults)) if faults else remote
+
+
 @contextmanager
-def _provider(settings: Settings) -> Iterator[PaymentProvider]:
+def _own(settings: Settings) -> Iterator[PaymentProvider]:
     text = settings.variables.get("decline_share", str(DECLINE_SHARE))
     try:
         share = float(text)
@@ -180,7 +193,8 @@ def _mailer(settings: Settings) -> Iterator[Mailer]:
 
 
 psp: Port[PaymentProvider] = Port("psp", _provider)
-"""The payment provider; TOWPATH_DECLINE_SHARE (default 0.02) is the share that ours declines; see also `faults.py`."""
+"""The payment provider: the one at TOWPATH_PSP_URL (see `provider.py`), or else one within the process that moves no money
+and declines TOWPATH_DECLINE_SHARE (default 0.02) of the orders. See also `faults.py`."""
 
 mail: Port[Mailer] = Port("mail", _mailer)
 """The mailer; ours appends to TOWPATH_NOTIFICATIONS (default: notifications.jsonl in TOWPATH_DIR). See also `faults.py`."""
