@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.workers import wait_for
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -61,4 +63,42 @@ def test_ctrl_c_and_sigterm_stop_whatever_the_demo_has_started(tmp_path: Path, n
     assert log.exists(), err
     assert demo.returncode == code
     assert "Traceback" not in err
+    assert left_behind(tmp_path) == []
+
+
+def test_a_demo_with_faults_ends_as_foreseen_with_every_order_accounted_for(tmp_path: Path) -> None:
+    with start(tmp_path, "--orders", "300", "--rate", "150", "--faults") as demo:
+        out, err = demo.communicate(timeout=180)
+    assert demo.returncode == 0, err
+    rows = re.findall(r"^  (.+?) +(\d+) +(\d+)$", out, re.MULTILINE)
+    assert len(rows) == 5, out
+    assert all(foreseen == happened != "0" for _, foreseen, happened in rows), out
+    assert re.search(r"^payment held for 1\d\.\d s", out, re.MULTILINE)
+    assert re.search(r"^cases: 15 opened, 5 redriven and resolved, 10 dismissed, 0 open$", out, re.MULTILINE), out
+    ends = re.search(r"^300 submitted = (\d+) confirmed \+ (\d+) rejected \+ (\d+) unpaid$", out, re.MULTILINE)
+    assert ends, out
+    assert sum(map(int, ends.groups())) == 300
+    assert "notifications sent twice: 0" in out
+    assert left_behind(tmp_path) == []
+
+
+def test_the_agents_of_a_demo_that_is_killed_end_by_themselves(tmp_path: Path) -> None:
+    log = tmp_path / "demo" / "send.log"
+    with start(tmp_path, "--orders", "5000", "--rate", "50") as demo:
+        wait_for(lambda: log.exists() or demo.poll() is not None, 120, "nothing is sent")
+        demo.kill()
+        demo.communicate(timeout=60)
+    try:
+        assert log.exists()
+        wait_for(lambda: not any("topologies.orders" in line for line in left_behind(tmp_path)), 20, "agents are there")
+    finally:
+        down = subprocess.run(  # Kafka is a service of its own, which the next demo would stop
+            [sys.executable, "-m", "streams", "down"],
+            cwd=ROOT,
+            env=os.environ | {"TOWPATH_DIR": str(tmp_path / "demo")},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert down.returncode == 0
     assert left_behind(tmp_path) == []
