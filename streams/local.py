@@ -201,7 +201,8 @@ class LocalKafka:
 
     def _format(self, command: list[str]) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "-t", cluster, "-c", str(self._properties), "--standalone", "--ignore-formatted"]
+        # with `=`, since one in 64 ids begins with a dash
+        arguments = ["format", f"--cluster-id={cluster}", "-c", str(self._properties), "--standalone", "--ignore-formatted"]
         with self.log.open("ab") as out:
             done = subprocess.run([*command, "kafka.tools.StorageTool", *arguments], stdout=out, stderr=out, check=False)
         if done.returncode:
