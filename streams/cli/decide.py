@@ -30,16 +30,25 @@ class _Report:
         self._sums: Counter[str] = Counter()
         self._good = True
 
-    def take(self, steps: "Iterable[Step]") -> None:
+    def take(self, steps: "Iterable[Step]", total: int | None = None) -> None:
+        """Report these steps; `total` is how many cases there are, if that is known."""
+        from streams.ops.show import safe
+
+        problems: list[str] = []
+        bar = click.progressbar(length=total or 0, file=sys.stderr, hidden=self._lines or not total)
         try:
-            for step in steps:
-                self._sums[step.done] += 1
-                self._good = self._good and step.good
-                if self._lines:
-                    click.echo(json_line(step))
-                elif not step.good:
-                    complain(f"{step.case_id} ({step.stage}): {step.done}: {step.why}")
+            with bar:
+                for step in steps:
+                    self._sums[step.done] += 1
+                    self._good = self._good and step.good
+                    if self._lines:
+                        click.echo(json_line(step))
+                    elif not step.good:
+                        problems.append(f"{step.case_id} ({step.stage}): {step.done}: {step.why}")
+                    bar.update(step.done not in ("resolved", "died again"))  # a canary's second step
         finally:  # also when another operator takes over, or after Ctrl-C: what is done is done
+            for problem in problems:
+                complain(safe(problem.encode()))
             if self._sums:
                 say(", ".join(f"{count:,} {done}" for done, count in self._sums.items()))
 
@@ -91,7 +100,7 @@ def redrive(module: str, ids: tuple[str, ...], **options: Any) -> None:
         _confirm(len(cases), "redrive", agreed=options["yes"])
         report = _Report(json_=options["json_"])
         with Desk(book, options["who"] or me(), options["reason"]) as desk:
-            report.take(desk.redrive(cases, Pace(options["rate"], options["canary"] or 0, options["within"])))
+            report.take(desk.redrive(cases, Pace(options["rate"], options["canary"] or 0, options["within"])), len(cases))
     return report.end()
 
 
@@ -126,7 +135,7 @@ def dismiss(module: str, ids: tuple[str, ...], **options: Any) -> None:
         _confirm(len(cases), "dismiss", agreed=options["yes"])
         report = _Report(json_=options["json_"])
         with Desk(book, options["who"] or me(), options["reason"]) as desk:
-            report.take(desk.dismiss(cases))
+            report.take(desk.dismiss(cases), len(cases))
     return report.end()
 
 
@@ -217,14 +226,17 @@ def _choose(book: "Book", ids: tuple[str, ...], options: dict[str, Any]) -> "lis
 
 def _would(cases: "Sequence[Case]", what: str, *, json_: bool) -> None:
     """A dry run's result, or that of a call that has nothing to do."""
+    from streams.ops.show import safe
+
     for case in cases:
+        fate, why = (what, f"{case.error}: {case.message}")
+        if case.state.value != "open":
+            fate, why = "skipped", f"it is {case.state.value}"
         if json_ or not interactive():
-            click.echo(
-                json_line({"case_id": case.case_id, "stage": case.stage, "done": f"would be {what}", "why": case.message})
-            )
+            click.echo(json_line({"case_id": case.case_id, "stage": case.stage, "done": f"would be {fate}", "why": why}))
         else:
-            click.echo(f"{case.case_id} ({case.stage}) would be {what}: {case.error}")
-    say(f"{len(cases):,} open case{'' if len(cases) == 1 else 's'} would be {what}" if cases else "no open case is meant")
+            click.echo(f"{case.case_id} ({case.stage}) would be {fate}: {safe(why.encode())}")
+    say("nothing was done" if cases else "no open case is meant")
 
 
 def _confirm(count: int, what: str, *, agreed: bool) -> None:

@@ -38,7 +38,9 @@ def test_a_redrive_closes_its_cases_and_each_record_comes_out_once(ward: Ward) -
         "repaired",
     )
     assert ward.cases("redrive", "--yes") == [], "repeated, it finds nothing"
-    ward.cases("redrive", resolved[0]["case_id"], code=1)
+    (step,) = ward.cases("redrive", resolved[0]["case_id"], code=1)
+    (dry,) = ward.cases("redrive", resolved[0]["case_id"], "--dry-run")
+    assert (step["done"], dry["done"], step["why"]) == ("skipped", "would be skipped", "it is resolved")
     assert len(ward.items("kept")) == 20
 
 
