@@ -11,7 +11,7 @@ import avro.compatibility
 import avro.schema
 
 from streams.errors import SetupError
-from streams.registry import LOCK, Line, read_lock
+from streams.registry import LOCK, Line, default_folder, read_lock
 from streams.schema import Schema, find_schemas, walk
 
 
@@ -29,7 +29,6 @@ def check_schemas(root: Path) -> list[str]:
 
 def lock_schemas(root: Path, *, dry_run: bool = False) -> list[Line]:
     """Append every schema that is not in LOCK yet, and return the new lines; with `dry_run`, write nothing.
-
     Raises `SetupError` where a released schema was changed or is gone, versions leave a gap, a topic would have two records,
     or versions are incompatible.
     """
@@ -50,6 +49,16 @@ def lock_schemas(root: Path, *, dry_run: bool = False) -> list[Line]:
         temporary.write_text("".join(f"{line}\n" for line in [*lines, *new]), encoding="utf-8")
         temporary.replace(root / LOCK)
     return new
+
+
+def bring_ours(root: Path) -> None:
+    """Copy the runtime's own schemas (cases) into a flow's folder: all ids of a flow come from one LOCK."""
+    ours = default_folder()
+    for path in sorted((ours / "streams").rglob("*.avsc")):
+        copy = root / path.relative_to(ours)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
 
 
 def _next_line(root: Path, lines: list[Line], schema: Schema) -> Line:

@@ -77,14 +77,18 @@ def check(given: Path | None) -> None:
 def lock(given: Path | None, *, dry_run: bool) -> None:
     """Release new versions: give each an id in LOCK. Refuses a changed or missing one, and any that is incompatible.
 
+    The runtime's own schemas (cases) are copied into the folder if it lacks them: all ids of a flow come from one LOCK.
+
     \b
     Example:
       cp schemas/orders/OrderAccepted/v1.avsc schemas/orders/OrderAccepted/v2.avsc   # and edit it
       towpath schemas lock
     """
-    from streams.release import lock_schemas
+    from streams.release import bring_ours, lock_schemas
 
     root = schemas_folder(given)
+    if not dry_run:
+        bring_ours(root)
     new = lock_schemas(root, dry_run=dry_run)
     for line in new:
         click.echo(line)

@@ -33,8 +33,8 @@ def run(module: str, stages: tuple[str, ...], instance: str | None, web_port: in
 
     GET /health shows the stages as JSON; GET /ready is 200 once every stage owns its partitions, 503 before.
 
-    SIGTERM: the worker finishes its batch, commits, leaves the group and exits 0. A record that cannot be handled stops
-    the stage with an error that names it; nothing behind it is committed. Any other exit code than 0: start it again.
+    SIGTERM: the worker finishes its batch, commits, leaves the group and exits 0. A record that cannot be handled
+    is tried again, and becomes a dead letter with a case when its attempts are spent. Any exit code but 0: start it again.
 
     \b
     Examples:

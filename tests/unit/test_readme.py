@@ -1,6 +1,5 @@
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +33,6 @@ def test_the_graph_is_that_of_the_order_flow() -> None:
 
 
 def test_the_flow_of_ones_own_runs_as_it_is_shown(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "schemas" / "streams", tmp_path / "schemas" / "streams")
     files = dict(FILE.findall(README))
     assert any(path.startswith("test_") for path in files)
     for path, content in files.items():
