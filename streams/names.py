@@ -65,6 +65,11 @@ def cases_operator(topology: str) -> str:
     return f"{topology}.cases.operator"
 
 
+def publisher(topology: str) -> str:
+    """The one transactional id of whoever publishes what comes in from outside: the later process fences the earlier."""
+    return f"{topology}.publisher"
+
+
 def receipts(topology: str) -> str:
     """The receipts of a topology."""
     return f"{topology}.receipts"
