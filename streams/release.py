@@ -29,6 +29,7 @@ def check_schemas(root: Path) -> list[str]:
 
 def lock_schemas(root: Path, *, dry_run: bool = False) -> list[Line]:
     """Append every schema that is not in LOCK yet, and return the new lines; with `dry_run`, write nothing.
+
     Raises `SetupError` where a released schema was changed or is gone, versions leave a gap, a topic would have two records,
     or versions are incompatible.
     """
@@ -42,7 +43,7 @@ def lock_schemas(root: Path, *, dry_run: bool = False) -> list[Line]:
     if problems := check_schemas(root):
         raise SetupError("; ".join(problems), where=str(root), fix="change the new version, or make a new record and topic")
     new: list[Line] = []
-    for schema in schemas.values():
+    for schema in sorted(schemas.values(), key=lambda each: each.path.startswith("streams/")):  # the flow's own first
         new.append(_next_line(root, [*lines, *new], schema))
     if new and not dry_run:
         temporary = root / f"{LOCK}.new"

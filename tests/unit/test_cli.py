@@ -134,7 +134,12 @@ def test_a_schema_is_released_once_and_a_dry_run_releases_nothing(towpath: Towpa
     dry = towpath("schemas", "lock", "--schemas", str(tmp_path), "--dry-run")
     assert "1\tthings.seen-value\t1\t" in dry.out
     assert not (tmp_path / "LOCK").exists()
-    assert towpath("schemas", "lock", "--schemas", str(tmp_path)).out == dry.out == (tmp_path / "LOCK").read_text()
+    assert not (tmp_path / "streams").exists()
+    released = towpath("schemas", "lock", "--schemas", str(tmp_path)).out
+    assert released == (tmp_path / "LOCK").read_text()
+    own, ours = released.splitlines(keepends=True)
+    assert own == dry.out
+    assert "streams/Case/v1.avsc" in ours, "the runtime's own came along"
     assert towpath("schemas", "lock", "--schemas", str(tmp_path)).out == ""
 
 
