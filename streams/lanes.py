@@ -63,8 +63,6 @@ class Lanes:
         self._order = order
         self._partitions: dict[int, _Partition] = {}
 
-    # -- what the session says ------------------------------------------------------------------------------------------
-
     def load(self, record: Record) -> None:
         """Take one record of the table: from its restoration, or later from its tail, where operators write."""
         partition = self._partitions.setdefault(record.partition, _Partition())
@@ -96,8 +94,6 @@ class Lanes:
     def lost(self, number: int) -> None:
         """The partition is another's now."""
         self._partitions.pop(number, None)
-
-    # -- what the engine asks -------------------------------------------------------------------------------------------
 
     def next_due(self) -> float:
         """When the next lane's head is due, in seconds since the Unix epoch; infinite if nothing waits for a time."""
@@ -131,7 +127,8 @@ class Lanes:
         lane.insert(index, parked)
         partition.places[parked.place] = parked
         partition.size += parked.size
-        _push(partition, key, lane[0])
+        if index == 0:
+            _push(partition, key, parked)
 
     def _drop(self, partition: _Partition, place: bytes) -> None:
         parked = partition.places.pop(place, None)
@@ -218,13 +215,13 @@ class Cycle:
         number, _ = lane = self._lanes.lane(parked.record)
         seq = self._seqs.get(number, self._lanes._partitions[number].next_seq)
         self._seqs[number] = seq + 1
-        parked = msgspec.structs.replace(parked, seq=seq)
+        parked = parked.kept(seq)
         self._view(lane).added.append(parked)
         self._write(number, parked)
 
     def again(self, lane: Lane, parked: Parked) -> None:
         """Keep the head of a lane parked, as `parked` says now."""
-        self._view(lane).head = parked
+        parked = self._view(lane).head = parked.kept(parked.seq)
         self._write(lane[0], parked)
 
     def complete(self, lane: Lane) -> None:
@@ -259,6 +256,7 @@ class Cycle:
 
 def _apply(partition: _Partition, key: LaneKey, view: _View) -> None:
     lane = view.lane
+    moved = view.dropped > 0 or view.head is not None or not lane  # another head, or another time for it
     gone = min(view.dropped, len(lane))
     for _ in range(gone):
         parked = lane.popleft()
@@ -272,11 +270,11 @@ def _apply(partition: _Partition, key: LaneKey, view: _View) -> None:
         partition.size += view.head.size - lane[0].size
         partition.places[view.head.place] = view.head
         lane[0] = view.head
-    if lane:
+    if not lane:
+        partition.lanes.pop(key, None)
+    elif moved:
         partition.lanes[key] = lane
         _push(partition, key, lane[0])
-    else:
-        partition.lanes.pop(key, None)
 
 
 def _rank(parked: Parked) -> tuple[int, int, int]:

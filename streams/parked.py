@@ -7,6 +7,7 @@ producer, and must not make one record overwrite another). Our headers come firs
 follows are the record's own, whatever their names are.
 """
 
+import math
 from typing import Final
 
 import msgspec
@@ -47,13 +48,17 @@ class Parked(msgspec.Struct, frozen=True):
         headers = sum(len(name) + len(value or b"") + 120 for name, value in record.headers)
         return _OVERHEAD + len(record.key or b"") + len(record.value or b"") + headers + len(self.case)
 
+    def kept(self, seq: int) -> "Parked":
+        """This record at `seq`, as the table gives it back: times in whole milliseconds, up, so that none goes too early."""
+        return msgspec.structs.replace(self, seq=seq, due=_whole(self.due), first=_whole(self.first))
+
     def output(self, table: str, by: str) -> Output:
         """The record for the table."""
         record = self.record
         ours: list[Header] = [
             ("parked-seq", b"%d" % self.seq),
             ("parked-attempt", b"%d" % self.attempt),
-            ("parked-due", b"held" if self.due == float("inf") else b"%d" % (self.due * 1000)),
+            ("parked-due", b"held" if self.due == float("inf") else _millis(self.due)),
             ("parked-timestamp", b"%d" % record.timestamp),
         ]
         if record.key is not None:
@@ -62,7 +67,7 @@ class Parked(msgspec.Struct, frozen=True):
             ours.append(("parked-null", b""))  # a null value would be a tombstone
         if self.failure is not None:
             ours += (
-                ("parked-first", b"%d" % (self.first * 1000)),
+                ("parked-first", _millis(self.first)),
                 ("parked-error", f"{self.failure.kind}: {self.failure.message}".encode("utf-8", "replace")),
                 ("parked-fingerprint", self.failure.fingerprint.encode("utf-8", "replace")),
             )
@@ -95,6 +100,8 @@ def parse(record: Record) -> tuple[str, Parked | None]:
         return by, None
     try:
         topic, partition, offset = (record.key or b"").decode().rsplit("/", 2)
+        if int(partition) != record.partition:  # its owner would have it in two places
+            return by, None
         source = Record(
             topic,
             int(partition),
@@ -114,8 +121,17 @@ def parse(record: Record) -> tuple[str, Parked | None]:
             _failure(ours),
             ours.get("parked-case", b""),
         )
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         return by, None
+
+
+def _whole(seconds: float) -> float:
+    # 1.001 * 1000 is not 1001 in floating point: what is that close to a millisecond is one.
+    return seconds if math.isinf(seconds) else math.ceil(seconds * 1000 - 0.01) / 1000
+
+
+def _millis(seconds: float) -> bytes:
+    return b"%d" % round(seconds * 1000)
 
 
 def _failure(ours: dict[str, bytes]) -> Failure | None:
