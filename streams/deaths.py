@@ -6,9 +6,11 @@ An owner says `run` before its first record, since it may die of that one, and i
 leaves nothing (`Claim.metadata`). An owner that reads `run` knows of one death, says so, and works as ever. If it dies too,
 the next works record by record, and before each commits which one it is at. The third death on one record condemns it.
 Careful work ends when all that the dead could have had in hand is through.
+
+Deaths are forgotten when an owner has lived for a minute: what kills is at hand again at once after a restart, so this one
+died of something else, and two deaths with a quiet month between them are no reason to suspect the next record.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from streams.record import Record
@@ -16,6 +18,7 @@ from streams.record import Record
 RUN: Final = "run"
 """The metadata of every ordinary commit."""
 _FATAL: Final = 3
+_FORGET: Final = 60.0  # seconds
 
 
 class Deaths:
@@ -28,9 +31,12 @@ class Deaths:
         self._known: dict[int, int] = {}  # careful partitions: deaths that no record is named for
         self._named: dict[str, int] = {}  # deaths by the record's place
         self._left: dict[int, int] = {}
+        self._forget_at: dict[int, float] = {}
 
-    def gained(self, partition: int, metadata: str) -> None:
-        """Read the marker of the last owner."""
+    def gained(self, partition: int, metadata: str, now: float) -> None:
+        """Read the marker of the last owner. `now` is in seconds."""
+        if metadata:
+            self._forget_at[partition] = now + _FORGET
         if metadata in ("", RUN):
             self.pending[partition] = "deaths=1" if metadata else RUN
             return
@@ -48,6 +54,17 @@ class Deaths:
         self.pending.pop(partition, None)
         self._known.pop(partition, None)
         self._left.pop(partition, None)
+        self._forget_at.pop(partition, None)
+
+    def forgettable(self, now: float) -> bool:
+        """Whether this owner has lived for so long that deaths before it count no more."""
+        return any(at <= now for at in self._forget_at.values())
+
+    def forget(self, now: float) -> None:
+        """Forget such deaths; the markers that say so are in `pending`."""
+        for partition in [partition for partition, at in self._forget_at.items() if at <= now]:
+            self.lost(partition)
+            self.pending[partition] = RUN
 
     @property
     def careful(self) -> bool:
@@ -60,16 +77,15 @@ class Deaths:
             return None
         return f"deaths={self._named.get(record.place, self._known[record.partition])} at={record.place}"
 
-    def through(self, records: Sequence[Record]) -> None:
-        """These records are committed. None: everything that was there has been."""
-        if not records:
-            for partition in list(self._known):
-                self.lost(partition)
-        for record in records:
-            self.condemned -= {record.place}
-            self._named.pop(record.place, None)
-            left = self._left.get(record.partition, 0) - 1
-            if left > 0:
-                self._left[record.partition] = left
-            else:
-                self.lost(record.partition)
+    def through(self, record: Record) -> None:
+        """This record's transaction has happened. Careful work ends by count: that nothing is there now says nothing."""
+        self._named.pop(record.place, None)
+        left = self._left.get(record.partition, 0) - 1
+        if left > 0:
+            self._left[record.partition] = left
+        else:
+            self.lost(record.partition)
+
+    def buried(self, place: str) -> None:
+        """A condemned record is dead: redriven, it is run again."""
+        self.condemned -= {place}

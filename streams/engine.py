@@ -73,7 +73,7 @@ class Engine:
 
     def due(self) -> bool:
         """Whether there is something to do without a new record."""
-        return self._deaths.careful or self._wake() <= self._clock()
+        return self._wake() <= self._clock()
 
     @property
     def current(self) -> Record | None:
@@ -135,9 +135,7 @@ class Engine:
                 return
             if not await self._handle(lanes, new):
                 return
-            self._deaths.through([record])
-        if not steps:
-            self._deaths.through([])
+            self._deaths.through(record)
 
     async def _run(self, work: Work, due: Sequence[Lane], records: Sequence[Record]) -> None:
         """Synchronous handlers run on the session's thread, so that the event loop stays free to tell of a stuck one."""
@@ -164,6 +162,8 @@ class Engine:
             return False
         self._refused = 0
         work.cycle.apply()
+        for place in work.crashed:
+            self._deaths.buried(place)
         self.next.update(offsets)
         for verdict, count in work.verdicts.items():
             self.totals[verdict.value] += count
@@ -201,7 +201,7 @@ class Engine:
             self.gate.gained(claim.partition)
             self._deaths.gained(claim.partition, claim.metadata)
             self.next.update({(topic, claim.partition): offset for topic, offset in claim.offsets.items()})
-        if polled.gained:
+        if polled.gained or polled.table:  # an operator's tombstone makes room as well
             self.gate.measure(self.lanes)
         if polled.gained or polled.lost:
             log.info("stage %s owns partitions %s", self.stage.name, sorted(self.gate.partitions))

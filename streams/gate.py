@@ -70,7 +70,9 @@ class Gate:
     def measure(self, lanes: Lanes) -> None:
         """Pause what has too much parked, and read it again when there is room."""
         stage = self._stage
-        for partition, (count, size) in lanes.parked().items():
+        parked = lanes.parked()
+        for partition in self.partitions & parked.keys():  # not while one is restored: its tombstones may still come
+            count, size = parked[partition]
             share = max(count / stage.max_parked, size / stage.max_parked_bytes)
             if share >= 1 and partition not in self.full:
                 log.warning("stage %s: partition %d is paused: %d records are parked", stage.name, partition, count)

@@ -37,6 +37,7 @@ class Work:
 
     `careful`: the record at hand is the one that the marker names, so none of its lane may follow it.
     `outputs` do not hold the cycle's own writes. `away` is the failure of an `unavailable`: what came after it was parked.
+    `crashed` are the places of condemned records that died here.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Work:
         self.outputs: list[Output] = []
         self.verdicts: dict[Verdict, int] = {}
         self.away: Failure | None = None
+        self.crashed: list[str] = []
         self._crew = crew
         self._probing = probing
         self._condemned = condemned
@@ -144,6 +146,7 @@ class Work:
 
     async def _attempt(self, record: Record, attempt: int) -> Outcome:
         if self._condemned and record.place in self._condemned:
+            self.crashed.append(record.place)
             outcome = Outcome(Verdict.CRASHED, (), _CRASHED)
         else:
             outcome = await self._crew.processor.run(record, attempt, self.cycle.now)
