@@ -73,7 +73,8 @@ class Engine:
 
     def due(self) -> bool:
         """Whether there is something to do without a new record."""
-        return self._wake() <= self._clock()
+        now = self._clock()
+        return self._wake() <= now or self._deaths.forgettable(now)
 
     @property
     def current(self) -> Record | None:
@@ -82,6 +83,7 @@ class Engine:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """What is due in the lanes, then `records` in their order: one transaction, unless processes have died of them."""
+        self._deaths.forget(self._clock())
         if self._deaths.pending and not await self._commit_markers(self._deaths.pending):
             return
         self._deaths.pending.clear()
@@ -199,7 +201,7 @@ class Engine:
         for claim in polled.gained:
             self.lanes.gained(claim.partition)
             self.gate.gained(claim.partition)
-            self._deaths.gained(claim.partition, claim.metadata)
+            self._deaths.gained(claim.partition, claim.metadata, self._clock())
             self.next.update({(topic, claim.partition): offset for topic, offset in claim.offsets.items()})
         if polled.gained or polled.table:  # an operator's tombstone makes room as well
             self.gate.measure(self.lanes)
