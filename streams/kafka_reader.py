@@ -18,10 +18,12 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import Fenced, SetupError
-from streams.record import Record
+from streams.kafka_record import record_of
+from streams.kafka_writer import COMMON
 from streams.session import Claim, Inputs, Place, Polled
 
 _READER: Final[Mapping[str, Any]] = {
+    **COMMON,
     "isolation.level": "read_committed",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -66,7 +68,8 @@ class Reader:
         self._followed = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
         self._member = Consumer({**protocol, **common}, logger=log)
         self._follower = Consumer({"group.protocol": "classic", **common}, logger=log)
-        self._admin = AdminClient({k: v for k, v in properties.items() if k in _CLIENT}, logger=log)
+        self._admin = {**COMMON, **properties}
+        self._log = log
         self._owned: dict[int, _Owned] = {}
         self._came: list[int] = []  # assigned, not yet followed
         self._gone: set[int] = set()
@@ -172,9 +175,13 @@ class Reader:
         try:
             # A read_committed consumer asks for stable offsets: this waits out an undecided transaction of the last owner.
             committed = {(c.topic, c.partition): c for c in self._follower.committed(wanted, _ANSWER)}
-            earliest = self._offsets(wanted, OffsetSpec.earliest())
+            if undecided := next((c.error for c in committed.values() if c.error), None):
+                raise KafkaException(undecided)
+            # A client that has lived through a broker's restart asks with the leader's old epoch, for ever: this one is new.
+            admin = AdminClient(self._admin, logger=self._log)
+            earliest = _offsets(admin, wanted, OffsetSpec.earliest())
             tables = [TopicPartition(self._inputs.table, p) for p in came] if self._inputs.table else []
-            ends, begins = self._offsets(tables, OffsetSpec.latest()), self._offsets(tables, OffsetSpec.earliest())
+            ends, begins = _offsets(admin, tables, OffsetSpec.latest()), _offsets(admin, tables, OffsetSpec.earliest())
         except KafkaException as error:
             if error.args[0].fatal():
                 raise Fenced(error.args[0].str()) from error
@@ -217,7 +224,7 @@ class Reader:
                 else:
                     _fail(error, topic, partition)
             elif partition in owned:
-                record = _record(message)
+                record = record_of(message)
                 if topic == table:
                     polled.table.append(record)
                     self._restored(partition, record.offset + 1, polled)
@@ -238,14 +245,6 @@ class Reader:
         polled.gained.append(Claim(partition, owned.start, owned.metadata))
 
     # -- the cluster --------------------------------------------------------------------------------------------------
-
-    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
-        if not partitions:
-            return {}
-        answers = self._admin.list_offsets(
-            dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ANSWER
-        )
-        return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
     def _check_topics(self) -> bool:
         """Whether every followed topic exists and has as many partitions as the lead; `False`: the broker did not answer."""
@@ -269,20 +268,16 @@ class Reader:
         return True
 
 
-_CLIENT: Final = frozenset({"bootstrap.servers", "client.id", "security.protocol"})
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
-def _record(message: Message) -> Record:
-    return Record(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.key(),
-        message.value(),
-        tuple(message.headers() or ()),
-        message.timestamp()[1],
+def _offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
+    if not partitions:
+        return {}
+    answers = admin.list_offsets(
+        dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ANSWER
     )
+    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
 
 def _fail(error: KafkaError, topic: str | None, partition: int | None) -> None:

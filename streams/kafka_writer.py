@@ -14,7 +14,13 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from streams.errors import Aborted, Fenced
 from streams.record import Output
 
+COMMON: Final[Mapping[str, Any]] = {
+    # "rebootstrap", the default, drops brokers that are away, and with them calls that wait for one: they never return.
+    "metadata.recovery.strategy": "none",
+}
+"""What every client of a session is told."""
 DEFAULTS: Final[Mapping[str, Any]] = {
+    **COMMON,
     "partitioner": "murmur2_random",  # the Java client's: producers in any language agree on a key's partition
     "transaction.timeout.ms": 15000,
     "linger.ms": 1,
