@@ -84,6 +84,10 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self._writer.close()
 
+    def stop(self) -> None:
+        """Wait no longer for a broker that is away; from any thread."""
+        self._writer.stopping = True
+
     def publish(self, notices: Sequence[Notice], now: float) -> list[bool]:
         """Publish those that are new, in one transaction; says of each whether it was. `now` is in epoch seconds.
 

@@ -6,16 +6,17 @@ The one rule: this page is the whole graph; what flows between the stages is in 
 from pathlib import Path
 
 from streams.topology import Topology
-from topologies.orders.events import NotificationSent, OrderSubmitted, StockReleased
+from topologies.orders.events import NotificationSent, OrderSubmitted, PaymentDisputed, PaymentSettled, StockReleased
 from topologies.orders.intake import intake
 from topologies.orders.inventory import inventory
 from topologies.orders.notification import notification
 from topologies.orders.payment import payment
+from topologies.orders.settlement import settlement
 
 orders = Topology(
     "orders",
-    sources=[OrderSubmitted],
-    stages=[intake, inventory, payment, notification],
+    sources=[OrderSubmitted, PaymentSettled, PaymentDisputed],
+    stages=[intake, inventory, payment, settlement, notification],
     sinks=[StockReleased, NotificationSent],
     partitions=4,
     schemas=Path(__file__).parents[2] / "schemas",

@@ -130,6 +130,39 @@ class PaymentFailed(msgspec.Struct, frozen=True):
     reason: str
 
 
+@event("payments.settled", key="order_id")
+class PaymentSettled(msgspec.Struct, frozen=True):
+    """The provider has paid out what it took for us. It says so in a webhook; nothing but the signature has been checked."""
+
+    order_id: str
+    payment_id: str
+    currency: str
+    amount_minor: int
+    settled_at: datetime
+
+
+@event("payments.disputed", key="order_id")
+class PaymentDisputed(msgspec.Struct, frozen=True):
+    """A customer's bank wants a payment back. The provider says so, as of a settlement."""
+
+    order_id: str
+    payment_id: str
+    currency: str
+    amount_minor: int
+    disputed_at: datetime
+
+
+@event("orders.disputed", key="order_id")
+class OrderDisputed(msgspec.Struct, frozen=True):
+    """A payment that we have on our books is disputed."""
+
+    order_id: str
+    customer_id: str
+    payment_id: str
+    currency: str
+    amount_minor: int
+
+
 @event("inventory.released", key="order_id")
 class StockReleased(msgspec.Struct, frozen=True):
     """The compensation of a failed payment: what was set aside is for sale again. Says why, as the payment did."""

@@ -4,7 +4,15 @@ The one rule: no order ends in silence, and what its customer reads needs no glo
 """
 
 from streams.stage import Context, Stage
-from topologies.orders.events import Ending, NotificationSent, OrderRejected, PaymentCaptured, PaymentFailed, StockRejected
+from topologies.orders.events import (
+    Ending,
+    NotificationSent,
+    OrderDisputed,
+    OrderRejected,
+    PaymentCaptured,
+    PaymentFailed,
+    StockRejected,
+)
 from topologies.orders.money import amount
 from topologies.orders.ports import Letter, mail
 
@@ -20,6 +28,18 @@ def notify(end: End, ctx: Context) -> NotificationSent:
     code = None if isinstance(end, PaymentCaptured) else end.code
     ctx.use(mail).send(Letter(ctx.event_id, ctx.time, end.order_id, end.customer_id, subject, message))
     return NotificationSent(end.order_id, end.customer_id, ending, subject, message, code)
+
+
+@notification.on
+def acknowledge(disputed: OrderDisputed, ctx: Context) -> None:
+    """Tell the customer that we know of the dispute. It ends no order, so nothing more comes of it."""
+    wanted = amount(disputed.amount_minor, disputed.currency)
+    subject = f"Your bank disputes the payment of order {disputed.order_id}"
+    message = (
+        f"Your bank has asked for {wanted} back, which you paid for order {disputed.order_id} (payment reference: "
+        f"{disputed.payment_id}). You need not do anything: we look into it and write to you."
+    )
+    ctx.use(mail).send(Letter(ctx.event_id, ctx.time, disputed.order_id, disputed.customer_id, subject, message))
 
 
 def render(end: End) -> tuple[Ending, str, str]:

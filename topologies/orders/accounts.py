@@ -1,0 +1,84 @@
+"""Our own books of payments: what was captured, what the provider has paid out, and what is disputed.
+
+The one rule: a payment is on them once it is captured, and by nothing that the provider says later.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, bindparam, insert, select, update
+from sqlalchemy.engine import Connection
+
+from streams.stage import Store
+from topologies.orders.events import PaymentCaptured
+
+tables = MetaData()
+payments = Table(
+    "payments",
+    tables,
+    Column("payment_id", String, primary_key=True),
+    Column("order_id", String, nullable=False),
+    Column("customer_id", String, nullable=False),
+    Column("currency", String, nullable=False),
+    Column("captured_minor", BigInteger, nullable=False),
+    Column("settled_minor", BigInteger),
+    Column("settled_at", BigInteger),  # milliseconds since the Unix epoch
+    Column("disputed_minor", BigInteger),
+    Column("disputed_at", BigInteger),
+)
+_this = payments.c.payment_id == bindparam("this")
+_find = select(
+    payments.c.order_id, payments.c.customer_id, payments.c.currency, payments.c.captured_minor, payments.c.settled_minor
+).where(_this)
+_add = insert(payments)
+_settle = update(payments).where(_this).values(settled_minor=bindparam("amount"), settled_at=bindparam("at"))
+_dispute = update(payments).where(_this).values(disputed_minor=bindparam("amount"), disputed_at=bindparam("at"))
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A payment on our books; amounts in minor units. `settled_minor` is None until it is paid out."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    captured_minor: int
+    settled_minor: int | None
+
+
+class Accounts:
+    """The books within one database transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find(self, payment_id: str) -> Account | None:
+        """A payment, if it is ours."""
+        row = self._connection.execute(_find, {"this": payment_id}).first()
+        return Account(*row) if row is not None else None
+
+    def open(self, captured: PaymentCaptured) -> None:
+        """Put a payment on the books."""
+        row = {
+            "payment_id": captured.payment_id,
+            "order_id": captured.order_id,
+            "customer_id": captured.customer_id,
+            "currency": captured.currency,
+            "captured_minor": captured.total_minor,
+        }
+        self._connection.execute(_add, row)
+
+    def settle(self, payment_id: str, amount: int, at: datetime) -> None:
+        """It has been paid out."""
+        self._connection.execute(_settle, {"this": payment_id, "amount": amount, "at": _millis(at)})
+
+    def dispute(self, payment_id: str, amount: int, at: datetime) -> None:
+        """It is disputed."""
+        self._connection.execute(_dispute, {"this": payment_id, "amount": amount, "at": _millis(at)})
+
+
+def _millis(at: datetime) -> int:
+    return int(at.astimezone(UTC).timestamp() * 1000)
+
+
+accounts = Store("accounts", tables=tables, migrations=Path(__file__).parent / "migrations" / "accounts", repository=Accounts)

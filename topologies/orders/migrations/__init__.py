@@ -1,0 +1,4 @@
+"""The order flow's tables: one folder of revisions for each store.
+
+The one rule: a released revision is never changed; what is to be different is a new one.
+"""
