@@ -5,6 +5,7 @@ The one rule: `run` is total. Whatever the bytes are and whatever the handler do
 
 import asyncio
 import enum
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from hashlib import blake2b
@@ -139,7 +140,7 @@ class Processor:
         try:
             event = decode(record.value)
         except DecodeError as error:
-            return Outcome(Verdict.UNDECODABLE, (), Failure("DecodeError", _cut(str(error)), "DecodeError"))
+            return Outcome(Verdict.UNDECODABLE, (), Failure("DecodeError", _text(error), "DecodeError"))
         cause = event_id(record)
         context = Context(record, cause, self._name, attempt, now, self._resources)
         journal = self._journal
@@ -161,6 +162,10 @@ class Processor:
                 journal.record(cause, outputs)
         except Exception as error:  # whatever a handler raises is a verdict
             return _spoken(error, function)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            return _spoken(error, function)  # something that the handler waited for was cancelled, not the handler
         return Outcome(Verdict.DONE, outputs)
 
     async def _in_time(self, result: Awaitable[Any]) -> Any:
@@ -191,7 +196,7 @@ class Processor:
             raise TypeError(message) from None
         value = encode(event)
         headers = ((ID, output_id(cause, self._name, index).encode()), (CAUSE, cause.encode()), *through)
-        if len(value) > _LARGE or len(headers) > _MANY:
+        if len(value) > _LARGE or len(headers) > _MANY or any(content and len(content) > _LONG for _, content in through):
             _check_size(topic, value, headers)
         return Output(topic, str(key(event)).encode(), value, headers)
 
@@ -199,6 +204,9 @@ class Processor:
 _OWN: Final = frozenset({ID, CAUSE})
 _LARGE: Final = OUTPUT_LIMIT // 4
 _MANY: Final = 64
+_LONG: Final = OUTPUT_LIMIT // 2 // _MANY
+_LATEST: Final = 10 * 365 * 86400.0
+"""Seconds: no longer wait can be asked for, so that an attempt is never put off for ever by a slip."""
 
 
 def _check_size(topic: str, value: bytes, headers: Headers) -> None:
@@ -208,17 +216,35 @@ def _check_size(topic: str, value: bytes, headers: Headers) -> None:
         raise Reject(f"an output to {topic} has {size:,} bytes; {OUTPUT_LIMIT:,} are allowed")
 
 
-def _spoken(error: Exception, function: Callable[..., Any]) -> Outcome:
+def _spoken(error: BaseException, function: Callable[..., Any]) -> Outcome:
     """The verdict in an exception: a handler's word, or `retry` for one that nobody expected."""
     kind = type(error).__name__
     fingerprint = f"{kind}@{_frame(error.__traceback__, function)}"
-    message = _cut(str(error))
-    if isinstance(error, Unavailable):
-        return Outcome(Verdict.UNAVAILABLE, (), Failure(kind, message, fingerprint, error.after, error.dependency))
+    message = _text(error)
     if isinstance(error, Reject):
         return Outcome(Verdict.REJECT, (), Failure(kind, message, fingerprint))
-    after = error.after if isinstance(error, Retry) else None
+    after = _seconds(error) if isinstance(error, Retry | Unavailable) else None
+    if isinstance(error, Unavailable):
+        dependency = _text(getattr(error, "dependency", message))
+        return Outcome(Verdict.UNAVAILABLE, (), Failure(kind, message, fingerprint, after, dependency))
     return Outcome(Verdict.RETRY, (), Failure(kind, message, fingerprint, after))
+
+
+def _seconds(error: Retry | Unavailable) -> float | None:
+    """The wait that was asked for, if it is one: a subclass may have forgotten it, and a slip may make it anything."""
+    try:
+        after = float(getattr(error, "after", None))  # type: ignore[arg-type]  # whatever it is
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(after, 0.0), _LATEST) if math.isfinite(after) else None
+
+
+def _is_cancelled() -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop in this thread: a synchronous handler
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _frame(traceback: TracebackType | None, function: Callable[..., Any]) -> str:
@@ -233,6 +259,10 @@ def _frame(traceback: TracebackType | None, function: Callable[..., Any]) -> str
     return found
 
 
-def _cut(message: str) -> str:
-    data = message.encode("utf-8", "replace")
-    return message if len(data) <= MESSAGE_LIMIT else data[:MESSAGE_LIMIT].decode("utf-8", "ignore")
+def _text(value: object) -> str:
+    """At most 512 bytes of what it says, all of which UTF-8 can hold."""
+    try:
+        data = str(value).encode("utf-8", "replace")
+    except Exception as error:
+        data = f"{type(value).__name__}, and {type(error).__name__} when it was asked for its message".encode()
+    return data[:MESSAGE_LIMIT].decode("utf-8", "ignore")
