@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from streams.dead import DeadLetters
 from streams.deaths import RUN, Deaths
-from streams.errors import Aborted, Fenced, Unavailable
+from streams.errors import Aborted, Conflict, Fenced, Unavailable
 from streams.gate import Gate
 from streams.lanes import Lane, Lanes
 from streams.process import Effects, Failure, Processor, Verdict
@@ -21,6 +21,7 @@ from streams.work import Crew, Work
 log = logging.getLogger("towpath.engine")
 
 IDLE: Final = 0.5  # seconds that a poll may wait when nothing is due
+_CHANCES: Final = 5  # runs of one batch that the database may undo for the sake of other transactions
 _REFUSED: Final = 20  # transactions in a row that may come to nothing; a rebalance costs one or two
 
 T = TypeVar("T")
@@ -99,23 +100,27 @@ class Engine:
         waiting = hold is not None and hold.probe > now
         if waiting and not records:
             return True
-        deaths = self._deaths
-        work = Work(
-            self._crew,
-            self.lanes.cycle(now),
-            probing=hold is not None,
-            careful=deaths.careful,
-            condemned=deaths.condemned,
-        )
-        try:
-            if waiting:
+        for chance in range(_CHANCES, 0, -1):
+            deaths = self._deaths
+            work = Work(
+                self._crew,
+                self.lanes.cycle(now),
+                probing=hold is not None,
+                careful=deaths.careful,
+                condemned=deaths.condemned,
+            )
+            try:
+                if waiting:
+                    work.park(records)
+                else:
+                    await self._run(work, work.cycle.due(self.stage.batch) if due is None else due, records)
+                break
+            except Unavailable as error:
+                if isinstance(error, Conflict) and chance > 1:
+                    continue  # the database undid it for the sake of another, who is through by now
+                work = Work(self._crew, self.lanes.cycle(now))
+                work.away = Failure("Unavailable", str(error), "Unavailable", error.after, error.dependency)
                 work.park(records)
-            else:
-                await self._run(work, work.cycle.due(self.stage.batch) if due is None else due, records)
-        except Unavailable as error:
-            work = Work(self._crew, self.lanes.cycle(now))
-            work.away = Failure("Unavailable", str(error), "Unavailable", error.after, error.dependency)
-            work.park(records)
         if (records or work.cycle.partitions) and not await self._commit(work, records):
             return False
         if work.away is not None:

@@ -7,7 +7,7 @@ import asyncio
 import enum
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from hashlib import blake2b
 from operator import attrgetter
 from pathlib import Path
@@ -68,8 +68,12 @@ class Journal(Protocol):
         """The outputs of an event that this stage has already handled."""
         ...
 
-    def record(self, event_id: str, outputs: Sequence[Output]) -> None:
-        """Remember that the event was handled, with these outputs."""
+    def record(self, event_id: str, outputs: Sequence[Output], record: Record) -> None:
+        """Remember that the event that `record` brought was handled, with these outputs."""
+        ...
+
+    def expect(self, events: Callable[[], Sequence[Any]]) -> None:
+        """What the batch will bring, for a repository that wants to know."""
         ...
 
     def savepoint(self) -> AbstractContextManager[None]:
@@ -80,7 +84,7 @@ class Journal(Protocol):
 class Effects(Protocol):
     """A stage's database; `streams.store` has it."""
 
-    def batch(self, event_ids: Sequence[str], now: float) -> AbstractContextManager[Journal]:
+    def batch(self, event_ids: Sequence[str], now: float, partitions: Sequence[int]) -> AbstractContextManager[Journal]:
         """One database transaction, with the events among `event_ids` that were handled before looked up at once."""
         ...
 
@@ -130,6 +134,16 @@ class Processor:
         if journal is not None and self._stage.store is not None:
             self._resources[self._stage.store] = journal.repository
 
+    def events(self, records: Iterable[Record]) -> list[Any]:
+        """What these records say and the store has not seen yet; of one that cannot be decoded, nothing."""
+        found = []
+        for record in records:
+            source = self._inputs.get(record.topic)
+            if source is not None and (self._journal is None or self._journal.recorded(event_id(record)) is None):
+                with suppress(DecodeError):
+                    found.append(source[0](record.value))
+        return found
+
     async def run(self, record: Record, attempt: int, now: float) -> Outcome:
         """One attempt at one record. `attempt` counts from 1; `now` is in seconds since the Unix epoch.
 
@@ -159,7 +173,7 @@ class Processor:
                     if asynchronous:
                         result = await self._in_time(result)
                     outputs = self._outputs(result, cause, record.headers) if result is not None else ()
-                journal.record(cause, outputs)
+                journal.record(cause, outputs, record)
         except Exception as error:  # whatever a handler raises is a verdict
             return _spoken(error, function)
         except asyncio.CancelledError as error:

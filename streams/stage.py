@@ -40,13 +40,22 @@ class Port(Generic[T]):
 class Store(Generic[T]):
     """A stage's tables, and what its handlers see of them.
 
-    `tables` is an SQLAlchemy `MetaData`; `repository` is called with the batch's open `Connection`.
+    `tables` is an SQLAlchemy `MetaData`; `migrations` the folder of Alembic revisions that make these tables, for
+    `towpath db upgrade`; `repository` is called with the batch's open `Connection`.
+
+    Batches take turns, on PostgreSQL as on SQLite: what a handler reads stays as it is until its batch is committed. With
+    `concurrent=True` PostgreSQL runs batches of different partitions at once, and the repository itself locks what it reads
+    in order to change it (`with_for_update`).
     """
 
-    def __init__(self, name: str, *, tables: Any, repository: Callable[[Any], T]) -> None:
+    def __init__(
+        self, name: str, *, tables: Any, migrations: Path, repository: Callable[[Any], T], concurrent: bool = False
+    ) -> None:
         self.name = names.check_word(name, "store", declared_at())
         self.tables = tables
+        self.migrations = migrations
         self.repository = repository
+        self.concurrent = concurrent
 
 
 class Context:

@@ -4,69 +4,92 @@ The one rule: what an event did to the database and the outputs it had are writt
 that comes again gives back its recorded outputs and does nothing.
 
 The database commits first, Kafka second. A crash between the two changes nothing: the batch is read again and found here.
+A zombie and its successor take turns: whoever comes second finds what the first has recorded.
 """
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    bindparam,
-    create_engine,
-    event,
-    insert,
-    make_url,
-    select,
-)
-from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, bindparam, delete, insert, select
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
-from streams.errors import SetupError, Unavailable
-from streams.record import Output
+from streams import database, migrate
+from streams.database import available
+from streams.errors import Conflict, SetupError, Unavailable
+from streams.record import Output, Record
+from streams.session import Place
 from streams.stage import Store
 
-_BUSY: Final = 30.0  # seconds to wait for another process's transaction
 _CHUNK: Final = 500  # ids in one look-up; SQLite before 3.32 takes at most 999 variables
-# SQLite's own codes for "not now": BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN. Its plain ERROR (1) is a wrong statement.
-_AWAY: Final = frozenset({5, 6, 8, 10, 13, 14})
 
-_tables = MetaData()
+log = logging.getLogger("towpath.store")
+
+tables = MetaData()
 _inbox = Table(
     "inbox",
-    _tables,
-    Column("stage", String, primary_key=True),
+    tables,
+    Column("consumer", String, primary_key=True),  # the stage's consumer group
     Column("event_id", String, primary_key=True),
+    Column("topic", String, nullable=False),  # where the event was read
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
     Column("outputs", LargeBinary, nullable=False),  # msgpack of a list of `Output`
     Column("recorded_at", BigInteger, nullable=False),  # milliseconds since the Unix epoch
 )
 _found = select(_inbox.c.event_id, _inbox.c.outputs).where(
-    _inbox.c.stage == bindparam("stage"), _inbox.c.event_id.in_(bindparam("ids", expanding=True))
+    _inbox.c.consumer == bindparam("consumer"), _inbox.c.event_id.in_(bindparam("ids", expanding=True))
 )
+_old = (
+    select(_inbox.c.event_id, _inbox.c.topic, _inbox.c.partition, _inbox.c.offset)
+    .where(_inbox.c.consumer == bindparam("consumer"), _inbox.c.recorded_at < bindparam("before"))
+    .where(_inbox.c.event_id > bindparam("after"))
+    .order_by(_inbox.c.event_id)
+    .limit(bindparam("count"))
+)
+_remove = delete(_inbox).where(
+    _inbox.c.consumer == bindparam("consumer"), _inbox.c.event_id.in_(bindparam("ids", expanding=True))
+)
+_add = insert(_inbox)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """What a repository may offer in order to read and write a whole batch at once, instead of one event at a time."""
+
+    def expect(self, events: Sequence[Any]) -> None:
+        """These events will come, in this order; others may come as well. The place to read, and lock, what they need."""
+        ...
+
+    def event(self) -> AbstractContextManager[None]:
+        """Around each event: an exception undoes in memory what the event did there."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is still in memory: the batch is about to be committed."""
+        ...
 
 
 class Journal:
     """One batch inside its database transaction: what has been recorded, and what is to be."""
 
-    def __init__(self, connection: Connection, stage: str, repository: Any) -> None:
+    def __init__(self, connection: Connection, consumer: str, repository: Any, *, one_by_one: bool = False) -> None:
         self.repository = repository
+        self.refused = False  # what was to be read or written at once could not be: next time one by one
+        self._bulk = repository if isinstance(repository, Bulk) else None
+        self._one_by_one = one_by_one
         self._connection = connection
-        self._stage = stage
+        self._consumer = consumer
         self._asked: set[str] = set()
         self._known: dict[str, tuple[Output, ...]] = {}
-        self._new: list[str] = []
+        self._new: dict[str, Record] = {}
         self._lost: Unavailable | None = None
+        self._savepoint = database.Savepoint(connection)
 
     def recorded(self, event_id: str) -> tuple[Output, ...] | None:
         """The outputs that this event had, in an earlier batch or earlier in this one; None if it is new."""
@@ -74,159 +97,153 @@ class Journal:
             self.look_up([event_id])
         return self._known.get(event_id)
 
-    def record(self, event_id: str, outputs: Sequence[Output]) -> None:
-        """Write down what an event's outputs are, together with its effects."""
+    def record(self, event_id: str, outputs: Sequence[Output], record: Record) -> None:
+        """Write down what an event's outputs are, together with its effects, and the record that brought it."""
         self._asked.add(event_id)
         self._known[event_id] = tuple(outputs)
-        self._new.append(event_id)
+        self._new[event_id] = record
+
+    def expect(self, events: Callable[[], Sequence[Any]]) -> None:
+        """Tell a repository that works in bulk what will come; of any other, `events` is not called."""
+        if self._bulk is not None and not self._one_by_one:
+            with self._at_once():
+                self._bulk.expect(events())
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """One event's effects: an exception in here undoes them and no other's, and goes on to the caller.
 
-        Raises `Unavailable` when the database itself has failed; then the batch is lost and says so again at its end.
+        Raises `Unavailable` when the database itself has failed, `Conflict` when it undid the transaction; then the batch is
+        lost and says so again at its end.
         """
-        if self._lost:  # SQLite may have ended the transaction: a savepoint of now would be one of its own, and commit
+        if self._lost:
             raise self._lost
         recorded = len(self._new)
-        run = self._connection.exec_driver_sql  # a fifth of what `begin_nested` costs
         try:
-            with _available():
-                run("SAVEPOINT event")
-                try:
-                    yield
-                except BaseException as error:
-                    if _away(error):  # the transaction is gone, and its savepoints with it
-                        raise
-                    run("ROLLBACK TO SAVEPOINT event")
-                    run("RELEASE SAVEPOINT event")
-                    for event_id in self._new[recorded:]:
-                        del self._known[event_id]
-                    del self._new[recorded:]
-                    raise
-                run("RELEASE SAVEPOINT event")
-        except Unavailable as error:
-            if error.dependency == "database":
+            with available(), self._savepoint, self._bulk.event() if self._bulk else nullcontext():
+                yield
+                if self._bulk is not None and self._one_by_one:
+                    self._bulk.flush()
+        except BaseException as error:
+            if isinstance(error, Unavailable) and error.dependency == "database":
                 self._lost = error
+            for event_id in list(self._new)[recorded:]:
+                del self._known[event_id], self._new[event_id]
             raise
 
     def look_up(self, event_ids: Sequence[str]) -> None:
         """Ask the database for many events at once."""
         self._asked.update(event_ids)
         for start in range(0, len(event_ids), _CHUNK):
-            asked = {"stage": self._stage, "ids": event_ids[start : start + _CHUNK]}
-            with _available():
+            asked = {"consumer": self._consumer, "ids": event_ids[start : start + _CHUNK]}
+            with available():
                 found = self._connection.execute(_found, asked).all()
             self._known.update((event_id, _decode(outputs)) for event_id, outputs in found)
 
     def save(self, now: float) -> None:
-        """Write the inbox rows of the batch. `now` is in seconds since the Unix epoch."""
+        """Write what the repository holds back, and the inbox rows. `now` is in seconds since the Unix epoch."""
         if self._lost:
             raise self._lost
-        if self._new:
-            at = int(now * 1000)
-            rows = [
-                {"stage": self._stage, "event_id": event_id, "outputs": _encode(self._known[event_id]), "recorded_at": at}
-                for event_id in self._new
-            ]
-            self._connection.execute(insert(_inbox), rows)
+        if self._bulk is not None:
+            with self._at_once():
+                self._bulk.flush()
+        if not self._new:
+            return
+        at = int(now * 1000)
+        rows = [
+            {
+                "consumer": self._consumer,
+                "event_id": event_id,
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "outputs": _encode(self._known[event_id]),
+                "recorded_at": at,
+            }
+            for event_id, record in sorted(self._new.items())  # all write in one order: nobody waits in a circle
+        ]
+        try:
+            self._connection.execute(_add, rows)
+        except IntegrityError as error:  # the same event has come by another partition, and its batch was faster
+            raise Conflict("database") from error
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """Many events together: one that the database refuses must not take the others with it."""
+        try:
+            with available():
+                yield
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.warning("%s: a batch is refused and is run again, each event by itself: %s", self._consumer, error)
+            self.refused = True
+            raise Conflict("database") from error
 
 
 class Inbox:
-    """A stage's database: the inbox beside the stage's own tables. One thread at a time may use it."""
+    """A stage's database: the inbox beside the stage's own tables. One thread at a time may use it.
 
-    def __init__(self, url: str, stage: str, store: Store[Any]) -> None:
-        self._engine = _engine(url)
-        self._stage = stage
+    `consumer` is the stage's consumer group: it names whose events these are. `time_limit`: see `Stage`.
+    """
+
+    def __init__(self, url: str, consumer: str, store: Store[Any], *, time_limit: float = 60.0) -> None:
+        self._engine = database.connect(url, time_limit=time_limit)
+        self._consumer = consumer
         self._store = store
+        self._one_by_one = False
 
     def open(self) -> None:
-        """Connect and create the tables that are missing. Raises `SetupError` when the database cannot be opened."""
+        """Connect. Raises `SetupError` when the database cannot be used, or is behind: then `towpath db upgrade` is due."""
         try:
-            with _alone(self._engine.url), self._engine.begin() as connection:
-                _tables.create_all(connection)
-                self._store.tables.create_all(connection)
-        except (OSError, SQLAlchemyError) as error:
-            raise SetupError(
-                f"cannot open the database {self._engine.url.render_as_string()}: {getattr(error, 'orig', None) or error}",
-                where="TOWPATH_STORE",
-                fix="name a database that this process may write to",
-            ) from error
+            with database.opening(self._engine) as connection:
+                migrate.check(connection, [self._store])
+        except SetupError:
+            self.close()
+            raise
 
     @contextmanager
-    def batch(self, event_ids: Sequence[str], now: float) -> Iterator[Journal]:
+    def batch(self, event_ids: Sequence[str], now: float, partitions: Sequence[int] = ()) -> Iterator[Journal]:
         """One database transaction for a batch: committed at the end, or rolled back whole by an exception.
 
-        `event_ids` are looked up at once; `now` (seconds since the Unix epoch) dates the rows. Raises
-        `Unavailable("database")` when the database is locked for longer than 30 s or lost: nothing has happened then.
+        `event_ids` are looked up at once; `now` (seconds since the Unix epoch) dates the rows; `partitions` are those of the
+        batch's records: nobody else works on them meanwhile. Raises `Unavailable("database")` when the database is locked
+        for longer than 30 s or lost, and `Conflict` when it undid the transaction: nothing has happened then.
         """
-        with _available(), self._engine.begin() as connection:
-            journal = Journal(connection, self._stage, self._store.repository(connection))
-            journal.look_up(event_ids)
-            yield journal
-            journal.save(now)
+        with available(), self._engine.begin() as connection:
+            if self._store.concurrent:
+                database.take_turn(connection, f"group {self._consumer}", partitions)
+            else:
+                database.take_turn(connection, f"store {self._store.name}")
+            repository = self._store.repository(connection)
+            journal = Journal(connection, self._consumer, repository, one_by_one=self._one_by_one)
+            try:
+                journal.look_up(event_ids)
+                yield journal
+                journal.save(now)
+            finally:
+                self._one_by_one = journal.refused
+
+    def prune(self, before: float, done: Callable[[Place, int], bool], *, dry_run: bool = False) -> Mapping[str, int]:
+        """Forget events recorded before a time (seconds since the Unix epoch) that `done` says cannot come again.
+
+        `done` is asked with the place and offset of the record that brought an event. In steps of 500 rows, each a
+        transaction of its own. Returns the counts `old` (recorded before that time) and `pruned`.
+        """
+        counts = {"old": 0, "pruned": 0}
+        asked = {"consumer": self._consumer, "before": int(before * 1000), "after": "", "count": _CHUNK}
+        while True:
+            with available(), self._engine.begin() as connection:
+                rows = connection.execute(_old, asked).all()
+                ids = [event_id for event_id, topic, partition, offset in rows if done((topic, partition), offset)]
+                if ids and not dry_run:
+                    connection.execute(_remove, {"consumer": self._consumer, "ids": ids})
+            counts["old"] += len(rows)
+            counts["pruned"] += len(ids)
+            if len(rows) < _CHUNK:
+                return counts
+            asked["after"] = rows[-1].event_id
 
     def close(self) -> None:
         """Let go of the connection."""
         self._engine.dispose()
-
-
-def _engine(url: str) -> Engine:
-    """An engine with one connection, whose transactions take the write lock at their start."""
-    fix = "write it as SQLAlchemy does, e.g. sqlite:///.towpath/store.db"
-    try:
-        parsed = make_url(url)
-        sqlite = parsed.get_backend_name() == "sqlite"
-        arguments = {"timeout": _BUSY, "check_same_thread": False} if sqlite else {}
-        engine = create_engine(parsed, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
-    except ArgumentError:
-        raise SetupError("this is no database URL", where="TOWPATH_STORE", fix=fix) from None  # it may hold a password
-    except ImportError as error:
-        raise SetupError(f"no driver for this database: {error}", where="TOWPATH_STORE", fix="install it") from None
-    if sqlite:
-        event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _prepare(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # else the driver begins transactions by itself, and too late
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    # The write lock at once: a reader that becomes a writer later can deadlock with another that does the same.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@contextmanager
-def _alone(url: URL) -> Iterator[None]:
-    """Keep other processes of this machine from opening the same file: the switch to WAL fails where two meet."""
-    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
-        yield
-        return
-    path = Path(str(url.database))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{path}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _available() -> Iterator[None]:
-    """Tell a database that is away from a statement that is wrong."""
-    try:
-        yield
-    except DBAPIError as error:
-        if _away(error):
-            raise Unavailable("database") from error
-        raise
-
-
-def _away(error: BaseException) -> bool:
-    """Whether an error means that the database cannot be used now, rather than that a statement is wrong."""
-    if not isinstance(error, DBAPIError):
-        return False
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    return error.connection_invalidated or (isinstance(error, OperationalError) and (code is None or code & 0xFF in _AWAY))

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from streams import names
+from streams import migrate, names
 from streams.codec import Codec
 from streams.config import Settings
 from streams.dead import Case, DeadLetters
@@ -251,7 +251,9 @@ class SimulatedWorker:
     def _open_store(self) -> Inbox | None:
         if self.stage.store is None:
             return None
-        inbox = Inbox(self._flow._settings.store, self.stage.name, self.stage.store)
+        url, group = self._flow._settings.store, names.group(self._flow.topology.name, self.stage.name)
+        migrate.upgrade(url, [self.stage.store])
+        inbox = Inbox(url, group, self.stage.store, time_limit=self.stage.time_limit)
         inbox.open()
         self._resources.callback(inbox.close)
         return inbox

@@ -70,13 +70,17 @@ class Work:
             records = ()
         effects = self._crew.effects
         if effects is not None:
-            heads = [head.record for lane in due if (head := self.cycle.head(lane)) is not None]
-            with effects.batch([event_id(record) for record in (*heads, *records)], self.cycle.now) as journal:
-                self._crew.processor.use(journal)
+            known = [head.record for lane in due if (head := self.cycle.head(lane)) is not None]
+            known += records
+            partitions = sorted({record.partition for record in known})
+            with effects.batch([event_id(record) for record in known], self.cycle.now, partitions) as journal:
+                processor = self._crew.processor
+                processor.use(journal)
                 try:
+                    journal.expect(lambda: processor.events(known))
                     await self._in_order(due, records)
                 finally:
-                    self._crew.processor.use(None)
+                    processor.use(None)
         elif self._crew.asynchronous:
             await self._side_by_side(due, records)
         else:

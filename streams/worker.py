@@ -204,7 +204,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
                 resources[port] = self._resources.enter_context(opened)
         effects = None
         if stage.store is not None:
-            effects = Inbox(self._settings.store, stage.name, stage.store)
+            effects = Inbox(self._settings.store, names.group(name, stage.name), stage.store, time_limit=stage.time_limit)
             await self.block(effects.open)
             self._resources.callback(effects.close)
         table = names.retry(name, stage.name)

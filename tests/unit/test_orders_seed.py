@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams import migrate
 from streams.config import Settings
 from streams.errors import SetupError
 from streams.store import Inbox
@@ -37,13 +38,14 @@ def test_the_named_orders_come_up_short_in_any_order(tmp_path: Path, shuffle: in
     chance = random.Random(7)
     orders = [order(number, chance) for number in range(200)]
     settings = Settings.load({"TOWPATH_DIR": str(tmp_path)})
+    migrate.upgrade(settings.store, [stock])
     seeded = seed(settings, orders, short=0.1)
     assert (seeded.orders, seeded.accepted + seeded.rejected) == (200, 200)
     assert len(seeded.short) == round(seeded.accepted / 10) > 0
 
     random.Random(shuffle).shuffle(orders)
     verdicts = [judge(msgspec.convert(each, OrderSubmitted)) for each in orders]
-    inbox = Inbox(settings.store, "inventory", stock)
+    inbox = Inbox(settings.store, "orders.inventory", stock)
     inbox.open()
     with inbox.batch([], 0.0) as journal:
         short = [

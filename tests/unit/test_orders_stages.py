@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from streams import migrate
 from streams.config import Settings
 from streams.errors import Reject, SetupError, Unavailable
 from streams.record import Record
@@ -56,7 +57,9 @@ def failed(order_id: str) -> PaymentFailed:
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[Stock]:
     """Ten of a, five of b, one of c."""
-    inbox = Inbox(f"sqlite:///{tmp_path / 'store.db'}", "inventory", stock)
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    migrate.upgrade(url, [stock])
+    inbox = Inbox(url, "orders.inventory", stock)
     inbox.open()
     with inbox.batch([], 0.0) as journal:
         journal.repository.restock({"a": 10, "b": 5, "c": 1})
@@ -71,6 +74,7 @@ def free(shelf: Stock, *skus: str) -> list[int]:
 
 
 def on_hand(shelf: Stock) -> dict[str, int]:
+    shelf.flush()
     return {sku: count for sku, count, _ in shelf._connection.execute(select(levels))}
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -107,7 +108,7 @@ def test_two_handlers_of_one_event_are_refused() -> None:
         lambda: Backoff(attempts=0),
         lambda: Backoff(first=2, ceiling=1),
         lambda: Port("mail server", never_connected),
-        lambda: Store("", tables=None, repository=str),
+        lambda: Store("", tables=None, migrations=Path(), repository=str),
     ],
 )
 def test_a_bad_declaration_names_its_line_and_what_to_do(declare: Callable[[], object]) -> None:

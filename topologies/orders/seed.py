@@ -34,7 +34,8 @@ def seed(settings: Settings, orders: Iterable[Mapping[str, Any]], short: float =
     """Put into the stock at `settings.store` what these orders need, less one of a sku for a share of them.
 
     An order is made to come up short through a sku that it alone wants, so that no other order is affected; there may be
-    fewer of these than asked for. Orders that intake rejects need no stock. Run it once, before the orders are submitted.
+    fewer of these than asked for. Orders that intake rejects need no stock. Run it once, after `towpath db upgrade` and
+    before the orders are submitted.
     Raises `SetupError` for an order that is none, or a database that cannot be opened.
     """
     if not 0 <= short <= 1:

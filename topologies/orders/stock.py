@@ -1,13 +1,16 @@
-"""The stock: what there is of each sku, which order holds how much of it, and what has left the shelf.
+"""The stock: what there is of each sku and which order holds how much of it.
 
 The one rule: `reserved` never exceeds `on_hand`; the table itself refuses it.
 
-A reservation stays when it is shipped: `on_hand` and all that is shipped add up to what was ever put in stock.
+A batch's rows are read and locked at once, changed in memory, and written at once: an order costs no journey to the database.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -27,15 +30,16 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from streams.stage import Store
-from topologies.orders.events import Demand, Shortage
+from topologies.orders.events import Demand, OrderAccepted, Shortage
 
-_CHUNK: Final = 500  # skus in one look-up; an order has up to 1,000
+_CHUNK: Final = 500  # values in one look-up; SQLite before 3.32 takes at most 999 variables
+_SKU: Final = String().with_variant(String(collation="C"), "postgresql")  # sorted as Python sorts: see `_lock`
 
 tables = MetaData()
 levels = Table(
     "stock",
     tables,
-    Column("sku", String, primary_key=True),
+    Column("sku", _SKU, primary_key=True),
     Column("on_hand", BigInteger, nullable=False),
     Column("reserved", BigInteger, nullable=False),
     CheckConstraint("on_hand >= 0 AND reserved >= 0 AND reserved <= on_hand", name="stock_never_oversold"),
@@ -44,100 +48,193 @@ reservations = Table(
     "reservations",
     tables,
     Column("order_id", String, primary_key=True),
-    Column("sku", String, ForeignKey("stock.sku"), primary_key=True),
+    Column("sku", _SKU, ForeignKey("stock.sku"), primary_key=True),
     Column("name", String, nullable=False),  # what the order called it
     Column("quantity", BigInteger, nullable=False),
     Column("shipped", Boolean, nullable=False),  # it has left the shelf, and is part of no level any more
     CheckConstraint("quantity > 0", name="reservation_of_something"),
 )
 
-# Statements are built once: building one costs more than SQLite takes to run it.
-_free = select(levels.c.sku, levels.c.on_hand - levels.c.reserved).where(levels.c.sku.in_(bindparam("skus", expanding=True)))
-_reserved = select(levels.c.sku, levels.c.reserved).where(levels.c.sku.in_(bindparam("skus", expanding=True)))
-_change = update(levels).where(levels.c.sku == bindparam("of")).values(reserved=levels.c.reserved + bindparam("by"))
-_leave = (
-    update(levels)
-    .where(levels.c.sku == bindparam("of"))
-    .values(on_hand=levels.c.on_hand - bindparam("by"), reserved=levels.c.reserved - bindparam("by"))
+# Statements are built once: building one costs more than the database takes to run it.
+# Everybody locks skus in their order, so that two batches that want the same ones never wait in a circle.
+_lock_levels = (
+    select(levels.c.sku, levels.c.on_hand, levels.c.reserved)
+    .where(levels.c.sku.in_(bindparam("some", expanding=True)))
+    .order_by(levels.c.sku)
+    .with_for_update(key_share=True)
 )
-_level = update(levels).where(levels.c.sku == bindparam("of")).values(on_hand=bindparam("to"))
-_add = insert(levels)
-_of_order = reservations.c.order_id == bindparam("order")
-_on_shelf = _of_order & reservations.c.shipped.is_(False)
-_held = select(reservations.c.sku, reservations.c.name, reservations.c.quantity).where(_on_shelf).order_by(reservations.c.sku)
-_knows = select(reservations.c.sku).where(_of_order).limit(1)
+_of_orders = select(reservations).where(reservations.c.order_id.in_(bindparam("some", expanding=True)))
+_row = (reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of"))
+_add_level = insert(levels)
+_set_level = (
+    update(levels).where(levels.c.sku == bindparam("of")).values(on_hand=bindparam("there"), reserved=bindparam("promised"))
+)
 _hold = insert(reservations)
-_let_go = delete(reservations).where(_on_shelf)
-_ship = update(reservations).where(_on_shelf).values(shipped=True)
+_ship = update(reservations).where(_row).values(shipped=True)
+_let_go = delete(reservations).where(_row)
+
+
+class _Level(msgspec.Struct, frozen=True):
+    on_hand: int
+    reserved: int
+
+
+class _Held(msgspec.Struct, frozen=True):
+    name: str
+    quantity: int
+    shipped: bool
 
 
 class Stock:
-    """The stock within one database transaction."""
+    """The stock within one database transaction; see `streams.store.Bulk`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._levels: dict[str, _Level | None] = {}
+        self._orders: dict[str, Mapping[str, _Held]] = {}
+        self._stored_levels: dict[str, _Level | None] = {}  # of those that changed: what the table says
+        self._stored_orders: dict[str, Mapping[str, _Held]] = {}
+        self._undo: list[Callable[[], object]] = []
+
+    # -- what an order does ---------------------------------------------------------------------------------------------
 
     def knows(self, order_id: str) -> bool:
         """Whether anything is set aside for an order, or has been shipped to it."""
-        return self._connection.execute(_knows, {"order": order_id}).first() is not None
+        return bool(self._order(order_id))
 
     def reserve(self, order_id: str, demand: Sequence[Demand]) -> tuple[Shortage, ...]:
         """Set all of it aside for an order that is not known yet, or nothing at all and say what there is too little of.
 
-        `demand` names each sku once. A sku that the stock does not know is one that there is none of.
+        `demand` names each sku once. A sku that the stock does not know is one that there is none of. Raises `ValueError`
+        for an order that is known.
         """
-        available = self._read(_free, [line.sku for line in demand])
+        if self.knows(order_id):
+            raise ValueError(f"order {order_id} has been here before")
+        self._lock([line.sku for line in demand])
+        free = {sku: level.on_hand - level.reserved for line in demand if (level := self._levels[sku := line.sku])}
         short = tuple(
-            Shortage(line.sku, line.name, line.quantity, available.get(line.sku, 0))
+            Shortage(line.sku, line.name, line.quantity, free.get(line.sku, 0))
             for line in demand
-            if line.quantity > available.get(line.sku, 0)
+            if line.quantity > free.get(line.sku, 0)
         )
         if demand and not short:
-            self._connection.execute(_change, [{"of": line.sku, "by": line.quantity} for line in demand])
-            self._connection.execute(
-                _hold,
-                [
-                    {"order_id": order_id, "sku": line.sku, "name": line.name, "quantity": line.quantity, "shipped": False}
-                    for line in demand
-                ],
-            )
+            self._move({line.sku: (0, line.quantity) for line in demand})
+            self._set_order(order_id, {line.sku: _Held(line.name, line.quantity, shipped=False) for line in demand})
         return short
 
     def release(self, order_id: str) -> tuple[Demand, ...]:
         """Put back what an order holds, and say what that was; of an order that holds nothing, nothing."""
-        demand = self._holding(order_id)
-        if demand:
-            self._connection.execute(_change, [{"of": line.sku, "by": -line.quantity} for line in demand])
-            self._connection.execute(_let_go, {"order": order_id})
-        return demand
+        return self._end(order_id, shipped=False)
 
     def ship(self, order_id: str) -> tuple[Demand, ...]:
         """Take what an order holds from the shelf, and say what that was; of an order that holds nothing, nothing."""
-        demand = self._holding(order_id)
-        if demand:
-            self._connection.execute(_leave, [{"of": line.sku, "by": line.quantity} for line in demand])
-            self._connection.execute(_ship, {"order": order_id})
-        return demand
+        return self._end(order_id, shipped=True)
 
     def restock(self, free: Mapping[str, int]) -> None:
         """Make so many of each sku free to be reserved, beside what orders hold already."""
-        reserved = self._read(_reserved, list(free))
-        new = [{"sku": sku, "on_hand": count, "reserved": 0} for sku, count in free.items() if sku not in reserved]
-        old = [{"of": sku, "to": count + free[sku]} for sku, count in reserved.items()]
-        if new:
-            self._connection.execute(_add, new)
-        if old:
-            self._connection.execute(_level, old)
+        self._lock(free)
+        for sku, count in free.items():
+            reserved = level.reserved if (level := self._levels[sku]) else 0
+            self._set_level(sku, _Level(reserved + count, reserved))
 
-    def _holding(self, order_id: str) -> tuple[Demand, ...]:
-        return tuple(Demand(*row) for row in self._connection.execute(_held, {"order": order_id}))
+    # -- the batch ------------------------------------------------------------------------------------------------------
 
-    def _read(self, statement: Executable, skus: Sequence[str]) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for start in range(0, len(skus), _CHUNK):
-            rows = self._connection.execute(statement, {"skus": skus[start : start + _CHUNK]})
-            found.update((sku, count) for sku, count in rows)
-        return found
+    def expect(self, events: Sequence[Any]) -> None:
+        """Read what is known of these events' orders, and lock the levels of every sku that they will touch."""
+        self._read({event.order_id for event in events})
+        skus = {line.sku for event in events if isinstance(event, OrderAccepted) for line in event.demand}
+        self._lock(skus.union(*(self._orders[event.order_id] for event in events)))
+
+    @contextmanager
+    def event(self) -> Iterator[None]:
+        """Undo in memory what an event that fails did."""
+        self._undo.clear()
+        try:
+            yield
+        except BaseException:
+            for undo in reversed(self._undo):
+                undo()
+            raise
+
+    def flush(self) -> None:
+        """Write what has changed since it was read."""
+        new, changed = [], []
+        for sku, stored in self._stored_levels.items():
+            level = self._levels[sku]
+            if level and level != stored:
+                if stored is None:
+                    new.append({"sku": sku, "on_hand": level.on_hand, "reserved": level.reserved})
+                else:
+                    changed.append({"of": sku, "there": level.on_hand, "promised": level.reserved})
+        hold: list[dict[str, object]] = []
+        ship, let_go = [], []
+        for order_id, before in self._stored_orders.items():
+            now = self._orders[order_id]
+            let_go += [{"order": order_id, "of": sku} for sku in before.keys() - now.keys()]
+            for sku, held in now.items():
+                if sku not in before:
+                    hold.append({"order_id": order_id, "sku": sku} | msgspec.structs.asdict(held))
+                elif held != before[sku]:
+                    ship.append({"order": order_id, "of": sku})
+        for statement, rows in ((_add_level, new), (_set_level, changed), (_let_go, let_go), (_ship, ship), (_hold, hold)):
+            if rows:
+                self._connection.execute(statement, rows)
+        self._stored_levels.clear()
+        self._stored_orders.clear()
+
+    # -- within ---------------------------------------------------------------------------------------------------------
+
+    def _end(self, order_id: str, *, shipped: bool) -> tuple[Demand, ...]:
+        order = self._order(order_id)
+        held = {sku: line for sku, line in sorted(order.items()) if not line.shipped}
+        if held:
+            self._lock(held)
+            self._move({sku: (-line.quantity if shipped else 0, -line.quantity) for sku, line in held.items()})
+            rest = {sku: line for sku, line in order.items() if line.shipped}
+            gone = {sku: msgspec.structs.replace(line, shipped=True) for sku, line in held.items()} if shipped else {}
+            self._set_order(order_id, rest | gone)
+        return tuple(Demand(sku, line.name, line.quantity) for sku, line in held.items())
+
+    def _order(self, order_id: str) -> Mapping[str, _Held]:
+        self._read({order_id})
+        return self._orders[order_id]
+
+    def _read(self, order_ids: Iterable[str]) -> None:
+        """Nobody else changes an order: its events all have its key, and a batch has its partitions to itself."""
+        missing = sorted(set(order_ids) - self._orders.keys())
+        found: dict[str, dict[str, _Held]] = {order_id: {} for order_id in missing}
+        for order_id, sku, name, quantity, shipped in self._select(_of_orders, missing):
+            found[order_id][sku] = _Held(name, quantity, shipped)
+        self._orders.update(found)
+
+    def _lock(self, skus: Iterable[str]) -> None:
+        missing = sorted(set(skus) - self._levels.keys())
+        self._levels.update(dict.fromkeys(missing))
+        for sku, on_hand, reserved in self._select(_lock_levels, missing):
+            self._levels[sku] = _Level(on_hand, reserved)
+
+    def _select(self, statement: Executable, values: Sequence[str]) -> Iterator[Any]:
+        for start in range(0, len(values), _CHUNK):
+            yield from self._connection.execute(statement, {"some": values[start : start + _CHUNK]})
+
+    def _move(self, changes: Mapping[str, tuple[int, int]]) -> None:
+        for sku, (on_hand, reserved) in changes.items():
+            level = self._levels[sku] or _Level(0, 0)
+            self._set_level(sku, _Level(level.on_hand + on_hand, level.reserved + reserved))
+
+    def _set_level(self, sku: str, level: _Level) -> None:
+        before = self._levels[sku]
+        self._stored_levels.setdefault(sku, before)
+        self._undo.append(lambda: self._levels.update({sku: before}))
+        self._levels[sku] = level
+
+    def _set_order(self, order_id: str, lines: Mapping[str, _Held]) -> None:
+        before = self._order(order_id)
+        self._stored_orders.setdefault(order_id, before)
+        self._undo.append(lambda: self._orders.update({order_id: before}))
+        self._orders[order_id] = lines
 
 
-stock = Store("stock", tables=tables, repository=Stock)
+stock = Store(
+    "stock", tables=tables, migrations=Path(__file__).parent / "migrations" / "stock", repository=Stock, concurrent=True
+)
