@@ -6,10 +6,12 @@ After Nygard, Release It!: closed lets all through, open nothing, half-open one 
 """
 
 import enum
+import math
 from collections import deque
 from typing import Final
 
-_RECENT: Final = 20  # calls that the failure rate is taken of
+_RECENT: Final = 100  # calls that the failure rate is taken of, as soon as there are
+_ENOUGH: Final = 20  # of them
 
 
 class Circuit(enum.StrEnum):
@@ -23,8 +25,11 @@ class Circuit(enum.StrEnum):
 class Breaker:
     """One dependency's breaker.
 
-    It opens after `failures` in a row, or when `rate` of the last 20 calls have failed; for `first` seconds, and twice as
-    long each time that the one call after it fails too, up to `ceiling`.
+    It opens after `failures` in a row, or when `rate` of the last 20 to 100 calls have failed; for `first` seconds, and
+    twice as long each time that the one call after it fails too, up to `ceiling`.
+
+    Calls are made side by side, and those that are never answered end last, all together: a failure is one in a row only
+    if no call has been answered since it began.
     """
 
     def __init__(self, *, failures: int = 5, rate: float = 0.5, first: float = 1.0, ceiling: float = 30.0) -> None:
@@ -36,6 +41,7 @@ class Breaker:
         self._ceiling = ceiling
         self._recent: deque[bool] = deque(maxlen=_RECENT)
         self._row = 0
+        self._answered = -math.inf
         self._wait = first
         self._until = 0.0
 
@@ -52,20 +58,21 @@ class Breaker:
             return 0.0
         return self._until - now
 
-    def good(self) -> None:
+    def good(self, now: float) -> None:
         """A call was answered."""
         if self.state is Circuit.HALF_OPEN:
             self.state = Circuit.CLOSED
             self._recent.clear()
             self._wait = self._first
+        self._answered = now
         self._row = 0
         self._recent.append(True)
 
-    def bad(self, now: float) -> None:
-        """A call was not answered, or with an error of the other side's."""
+    def bad(self, now: float, began: float) -> None:
+        """A call that began then was not answered, or with an error of the other side's."""
         if self.state is Circuit.OPEN:
             return  # it was under way when the circuit was opened
-        self._row += 1
+        self._row += self._answered < began
         self._recent.append(False)
         if self.state is Circuit.HALF_OPEN:
             self._wait = min(self._ceiling, self._wait * 2)
@@ -74,7 +81,7 @@ class Breaker:
             self._open(now)
 
     def _too_many(self) -> bool:
-        return len(self._recent) == _RECENT and self._recent.count(False) >= self._rate * _RECENT
+        return len(self._recent) >= _ENOUGH and self._recent.count(False) >= self._rate * len(self._recent)
 
     def _open(self, now: float) -> None:
         self.state = Circuit.OPEN

@@ -124,7 +124,8 @@ class HttpProvider:
 
     async def _call(self, method: str, **arguments: Any) -> tuple[int, bytes]:
         """One request through the breaker: status and body. Raises `_Unknown`, or `Unavailable` when we are put off."""
-        wait = self.breaker.wait(time.monotonic())
+        began = time.monotonic()
+        wait = self.breaker.wait(began)
         if wait > 0:
             raise Unavailable(_NAME, after=wait)
         try:
@@ -133,12 +134,12 @@ class HttpProvider:
                 while not reply.content.at_eof() and len(body) <= _LIMIT:
                     body += await reply.content.read(_LIMIT + 1 - len(body))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self.breaker.bad(time.monotonic())
+            self.breaker.bad(time.monotonic(), began)
             raise _Unknown(f"no answer ({type(error).__name__})") from None
         if reply.status == 429 or reply.status >= 500:
-            self.breaker.bad(time.monotonic())
+            self.breaker.bad(time.monotonic(), began)
         else:
-            self.breaker.good()
+            self.breaker.good(time.monotonic())
         if reply.status in (429, 503):
             raise Unavailable(_NAME, after=_after(reply.headers.get("retry-after", "")))
         if reply.status >= 500:
