@@ -186,10 +186,10 @@ class Cycle:
         for number, partition in self._lanes._partitions.items():
             if not partition.restored:
                 continue
-            taken: list[_Due] = []
+            taken: dict[LaneKey, float] = {}  # a lane may have two entries of one head
             while len(taken) < limit and (first := _first(partition)) and first[0] <= self.now:
-                taken.append(heapq.heappop(partition.heads))
-            for due, _, _, key in taken:
+                taken[first[3]] = heapq.heappop(partition.heads)[0]
+            for key, due in taken.items():
                 found.append((due, (number, key)))
                 _push(partition, key, partition.lanes[key][0])
         found.sort(key=lambda each: each[0])

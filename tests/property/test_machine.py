@@ -1,0 +1,353 @@
+"""The laws of the machine, on a broker in memory: whatever fails, dies, freezes or is fenced, and in whatever order.
+
+Hypothesis writes the story; at its end everything is let finish, and each input is accounted for.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final, Literal
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from streams import names
+from streams.codec import Codec
+from streams.dead import Case, Decision, State, original, unbury
+from streams.lanes import HELD, Lanes
+from streams.parked import BY, Parked, place
+from streams.process import Failure
+from streams.record import Record
+from streams.registry import FolderRegistry
+from streams.testing import SimulatedWorker, Simulation
+from streams.topology import Topology
+from tests.support import moves
+from tests.support.moves import BACKOFF, MENDED, Answered, Asked, Told, World, move
+
+Order = Literal["key", "none"]
+AfterDead = Literal["continue", "hold"]
+
+TIMEOUT: Final = 10.0
+TABLE: Final = names.retry("moves", "play")
+CASES: Final = names.cases("moves")
+MOVES: Final = st.lists(
+    st.sampled_from(["done:0", "done:1", "done:3", "retry", "retry", "wait:0", "wait:4", "bug", "reject", "die"]), max_size=4
+).map(tuple)
+topology: Callable[..., Topology] = cache(moves.make)
+
+
+class Sent(msgspec.Struct):
+    """An input: what it was, and how often operators have redriven it. `words` is None for bytes that are no event."""
+
+    record: Record
+    words: tuple[str, ...] | None
+    redrives: int = 0
+    dismissed: bool = False
+
+
+class Machine(RuleBasedStateMachine):
+    order: Order = "key"
+    after_dead: AfterDead = "continue"
+    asynchronous = False
+
+    @initialize()
+    def open(self) -> None:
+        self.world = World()
+        made = topology(self.order, self.after_dead, asynchronous=self.asynchronous, batch=4, max_parked=6)
+        self.flow: Simulation = moves.start(made, self.world)
+        self.codec = Codec([*made.events, Case], FolderRegistry(made.schemas))
+        self.sent: dict[int, Sent] = {}
+        self.places: dict[bytes, int] = {}
+        self.frozen: dict[int, tuple[SimulatedWorker, list[Record]]] = {}
+        self.made: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+        self.deaths = 0
+
+    # -- what may happen ------------------------------------------------------------------------------------------------
+
+    @rule(who=st.integers(0, 3), cls=st.sampled_from([Asked, Asked, Told]), words=st.lists(MOVES, min_size=1, max_size=3))
+    def send(self, who: int, cls: type, words: list[tuple[str, ...]]) -> None:
+        for each in words:
+            number = len(self.sent)
+            record = self.flow.produce(cls(f"k{who}", number, each), ((f"n{number}", b"\xff"), ("id", b"%d" % number)))
+            self.remember(number, record, each)
+
+    @rule(who=st.integers(0, 3), value=st.sampled_from([None, b"", b"\0\0\0\0\x01", b"\xff" * 9]))
+    def send_bytes(self, who: int, value: bytes | None) -> None:
+        record = self.flow.broker.produce("moves.asked", b"k%d" % who, value, (("parked-by", b"me"), ("dead-origin", None)))
+        self.remember(len(self.sent), record, None)
+
+    def remember(self, number: int, record: Record, words: tuple[str, ...] | None) -> None:
+        self.sent[number] = Sent(record, words)
+        self.places[place(record)] = number
+
+    @rule(which=st.integers(0, 9))
+    def work(self, which: int) -> None:
+        if self.flow.workers:
+            worker = self.flow.workers[which % len(self.flow.workers)]
+            self.handle(worker, self.poll(worker))
+
+    @rule(which=st.integers(0, 9))
+    def freeze(self, which: int) -> None:
+        """It has read, and goes on when others may have taken over."""
+        if self.flow.workers:
+            worker = self.flow.workers[which % len(self.flow.workers)]
+            if id(worker) not in self.frozen:
+                self.frozen[id(worker)] = worker, self.poll(worker)
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 2.5, 5.0, TIMEOUT, 100.0]))
+    def wait(self, seconds: float) -> None:
+        self.flow.clock.advance(seconds)
+
+    @rule(instance=st.sampled_from("abc"), fault=st.sampled_from(["abort", "lost", "lost-happened", "crash", "crash-happened"]))
+    def fault(self, instance: str, fault: str) -> None:
+        broker, name = self.flow.broker, names.transactional_id("moves", "play", instance)
+        kind, _, happened = fault.partition("-")
+        if kind == "abort":
+            broker.abort_next(name)
+        elif kind == "lost":
+            broker.lose_reply_next(name, happened=bool(happened))
+        else:
+            broker.crash_next(name, committed=bool(happened))
+
+    @rule(which=st.integers(0, 9))
+    def kill(self, which: int) -> None:
+        if self.flow.workers:
+            worker = self.flow.workers[which % len(self.flow.workers)]
+            self.frozen.pop(id(worker), None)
+            worker.crash()
+            self.deaths += 1
+
+    @rule(which=st.integers(0, 9))
+    def stop(self, which: int) -> None:
+        if self.flow.workers:
+            worker = self.flow.workers[which % len(self.flow.workers)]
+            if id(worker) not in self.frozen:
+                worker.close()
+
+    @rule(instance=st.sampled_from("abc"))
+    def start(self, instance: str) -> None:
+        self.flow.start("play", instance)
+
+    @rule()
+    def dependency(self) -> None:
+        self.world.away = not self.world.away
+
+    @rule(tombstones=st.booleans())
+    def clean(self, *, tombstones: bool) -> None:
+        self.flow.broker.compact(TABLE, drop_tombstones=tombstones)
+
+    @precondition(lambda self: any(case.state is State.OPEN for case in self.flow.cases()))
+    @rule(which=st.integers(0, 9), mend=st.booleans())
+    def redrive(self, which: int, *, mend: bool) -> None:
+        cases = [case for case in self.flow.cases() if case.state is State.OPEN]
+        self.decide(cases[which % len(cases)], mend=mend)
+
+    # -- how it happens -------------------------------------------------------------------------------------------------
+
+    def poll(self, worker: SimulatedWorker) -> list[Record]:
+        if id(worker) in self.frozen:
+            return self.frozen.pop(id(worker))[1]
+        records = worker.poll()
+        if worker.ended:
+            return []
+        self.check_memory(worker)
+        return records
+
+    def handle(self, worker: SimulatedWorker, records: list[Record]) -> None:
+        if worker.ended:
+            return
+        before = worker.engine.totals["aborted"]
+        self.world.attempts.clear()
+        if records or worker.engine.due():
+            worker.handle(records)
+        if worker.ended:
+            self.deaths += 1
+        elif worker.engine.totals["aborted"] == before:
+            self.check_memory(worker)
+            self.check_attempts()
+
+    def decide(self, case: Case, *, mend: bool) -> None:
+        """What the operators' tool does: the case and the record in one transaction."""
+        letter = [each for each in self.flow.letters("play") if unbury(each)[1]["dead-case"] == case.case_id][-1]
+        record = original(letter)
+        assert record is not None
+        number = self.places[place(record)]
+        sent = self.sent[number]
+        what = State.REDRIVEN
+        if mend and sent.words is None:
+            what, sent.dismissed = State.DISMISSED, True
+        elif mend:
+            self.world.mended.add(number)
+        at = datetime.fromtimestamp(self.flow.clock.now(), UTC)
+        case = msgspec.structs.replace(case, state=what, decisions=(*case.decisions, Decision(at, "op", what, "why")))
+        encoded = self.codec.encoder(Case)(case)
+        producer = self.flow.broker.producer("operator")
+        producer.begin()
+        parked = Parked(record, -1, case=encoded).output(TABLE, "operator")
+        if what is State.DISMISSED:
+            parked = msgspec.structs.replace(parked, value=None, headers=((BY, b"operator"),))
+        else:
+            sent.redrives += 1
+        producer.send(parked)
+        producer.send(msgspec.structs.replace(parked, topic=CASES, key=case.case_id.encode(), value=encoded, partition=None))
+        producer.commit()
+
+    # -- laws of every moment -------------------------------------------------------------------------------------------
+
+    def check_memory(self, worker: SimulatedWorker) -> None:
+        """The lanes are what a fresh owner would make of the table."""
+        logs = self.flow.broker.logs(TABLE)
+        fresh = Lanes(TABLE, "", self.order)
+        owned = [n for n, each in worker.session._owned.items() if each.claimed and each.table_at >= logs[n].stable]
+        for number in owned:
+            for record in logs[number].read(0, logs[number].end)[0]:
+                fresh.load(record)
+            fresh.gained(number)
+        assert lanes(worker.engine.lanes, owned) == lanes(fresh, owned)
+
+    def check_attempts(self) -> None:
+        """No attempt before its time, and none too many."""
+        for number, attempt, now in self.world.attempts:
+            assert attempt <= BACKOFF.attempts
+            made = self.made[number, self.sent[number].redrives]
+            made[attempt] = now
+            if attempt - 1 in made and number not in self.world.mended:
+                word, _, detail = move(self.sent[number].words or (), attempt - 1).partition(":")
+                wait = float(detail) if word == "wait" else 0.75 * BACKOFF.first * 2 ** (attempt - 2)
+                assert now >= made[attempt - 1] + wait
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        if not hasattr(self, "flow"):
+            return
+        with self.flow:
+            self.finish()
+            for _ in range(100):
+                held = [parked for parked in self.flow.parked("play") if parked.due == HELD]
+                if not held:
+                    break
+                for parked in held:
+                    self.decide(next(case for case in self.flow.cases() if is_of(case, parked.record)), mend=True)
+                self.finish()
+            self.check_end()
+
+    def finish(self) -> None:
+        """Let everything come to its end."""
+        self.world.away = False
+        for worker, records in list(self.frozen.values()):
+            self.frozen.pop(id(worker))
+            self.handle(worker, records)
+        for _ in range(300):
+            alive = list(self.flow.workers)
+            if not alive:
+                alive = [self.flow.start("play", "z")]
+            self.flow.run(2 * TIMEOUT)  # longer than a transaction that its dead owner left open
+            self.deaths += sum(bool(worker.ended) for worker in alive)
+            if alive == self.flow.workers and all(worker.wake == HELD for worker in alive):
+                return
+        raise AssertionError("it does not come to an end")
+
+    def check_end(self) -> None:
+        broker = self.flow.broker
+        committed = broker.committed(names.group("moves", "play"))
+        for topic in ("moves.asked", "moves.told"):
+            for partition, end in broker.end_offsets(topic).items():
+                assert committed.get((topic, partition), 0) == end
+        for worker in self.flow.workers:
+            self.check_memory(worker)
+        outputs = self.flow.outputs(Answered)
+        letters: dict[int, list[Record]] = defaultdict(list)
+        for letter in self.flow.letters("play"):
+            record = original(letter)
+            assert record is not None
+            letters[self.places[place(record)]].append(letter)
+        cases = {case.case_id: case for case in self.flow.cases()}
+        answers = Counter((answer.number, answer.index) for answer in outputs)
+        for number in self.sent:
+            self.check_input(number, letters[number], cases, answers)
+        assert not answers
+        assert not cases
+        self.check_order(outputs, {number for number, found in letters.items() if found})
+        assert self.flow.parked("play") == []
+        broker.compact(TABLE, drop_tombstones=True)
+        assert broker.read(TABLE) == []
+
+    def check_input(self, number: int, letters: list[Record], cases: dict[str, Case], answers: Counter[Any]) -> None:
+        """It ended once: by its outputs, each of them once, or dead, with one letter for each time that it died."""
+        sent = self.sent[number]
+        done = len(letters) == sent.redrives
+        assert done or len(letters) == sent.redrives + 1
+        fate = end_of(sent.words)
+        verdicts = [unbury(letter)[1]["dead-verdict"] for letter in letters]
+        for verdict in verdicts:
+            assert verdict == fate or (verdict == "crashed" and self.deaths >= 3)
+        count = 0
+        if done:
+            assert isinstance(fate, int) or number in self.world.mended or "crashed" in verdicts
+            count = MENDED if number in self.world.mended else fate if isinstance(fate, int) else 1
+        for index in range(count):
+            assert answers.pop((number, index), 0) == 1
+        for letter in letters:
+            assert original(letter) == sent.record
+        if letters:
+            case = cases.pop(unbury(letters[0])[1]["dead-case"])
+            state = State.RESOLVED if done else State.DISMISSED if sent.dismissed else State.OPEN
+            assert case.state is state
+            told = Counter(decision.what for decision in case.decisions)
+            assert told == +Counter(died=len(letters), redriven=sent.redrives, resolved=int(done), dismissed=sent.dismissed)
+            assert case.attempts <= BACKOFF.attempts * len(letters)
+
+    def check_order(self, outputs: list[Answered], died: set[int]) -> None:
+        """Per key and input in the order of the input; who died and was redriven may come late where the stage goes on."""
+        if self.order == "none":
+            return
+        seen: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+        for answer in outputs:
+            if self.after_dead == "hold" or answer.number not in died:
+                seen[self.sent[answer.number].record.topic, answer.who].append((answer.number, answer.index))
+        for sequence in seen.values():
+            assert sequence == sorted(sequence)
+
+
+def lanes(of: Lanes, partitions: list[int]) -> dict[Any, list[Parked]]:
+    """Each lane in its order; of a failure, what the table keeps."""
+    return {
+        (number, key): [msgspec.structs.replace(each, failure=kept(each.failure)) for each in lane]
+        for number in partitions
+        for key, lane in of._partitions[number].lanes.items()
+    }
+
+
+def kept(failure: Failure | None) -> Failure | None:
+    return failure and Failure(failure.kind, failure.message, failure.fingerprint)
+
+
+def is_of(case: Case, record: Record) -> bool:
+    return (case.topic, case.partition, case.offset) == (record.topic, record.partition, record.offset)
+
+
+def end_of(words: tuple[str, ...] | None) -> int | str:
+    """How many outputs an event comes to in the end, or the verdict that it dies of."""
+    if words is None:
+        return "undecodable"
+    for attempt in range(1, BACKOFF.attempts + 1):
+        word, _, detail = move(words, attempt).partition(":")
+        if word == "done":
+            return int(detail)
+        if word in ("reject", "die"):
+            return "crashed" if word == "die" else word
+    return "retry"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("after_dead", ["continue", "hold"])
+@pytest.mark.parametrize("order", ["key", "none"])
+def test_every_input_ends_once_in_order_and_in_time(order: Order, after_dead: AfterDead, *, asynchronous: bool) -> None:
+    story = type("Story", (Machine,), {"order": order, "after_dead": after_dead, "asynchronous": asynchronous})
+    many = settings(max_examples=settings().max_examples // 5, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(story, settings=many)
