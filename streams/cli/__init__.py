@@ -13,6 +13,7 @@ import click
 from streams.cli.cases import cases
 from streams.cli.cluster import down, status, topics, up
 from streams.cli.contracts import graph, schemas
+from streams.cli.db import db
 from streams.cli.flow import demo, run
 from streams.cli.invocation import Invocation, complain
 from streams.cli.records import send, tail
@@ -33,7 +34,8 @@ def towpath(context: click.Context, bootstrap: str | None) -> None:
     \b
     Variables:
       TOWPATH_BOOTSTRAP  host:port[,host:port…] of the cluster
-      TOWPATH_STORE      the stages' database, an SQLAlchemy URL; default: SQLite in TOWPATH_DIR
+      TOWPATH_STORE      the stages' database: postgresql://user:password@host/name, or sqlite:///file.
+                         Default: SQLite in TOWPATH_DIR
       TOWPATH_INSTANCE   this copy's stable name, e.g. the pod's name in a StatefulSet
       TOWPATH_DIR        where local state lives; default: .towpath
       TOWPATH_CACHE      where Kafka's jars are kept; default: the user's cache directory
@@ -50,13 +52,14 @@ def towpath(context: click.Context, bootstrap: str | None) -> None:
     A first look, on this machine alone:
       towpath up
       towpath topics apply topologies.orders
+      towpath db upgrade topologies.orders
       towpath run topologies.orders &
       towpath tail orders.submitted notifications.sent
     """
     context.obj = Invocation(bootstrap)
 
 
-for command in (up, down, status, topics, run, send, tail, cases, graph, schemas, demo):
+for command in (up, down, status, topics, db, run, send, tail, cases, graph, schemas, demo):
     towpath.add_command(command)
 
 

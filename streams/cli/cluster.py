@@ -12,45 +12,58 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON obj
 
 
 @click.command()
+@click.option("--postgres", is_flag=True, help="A local PostgreSQL as well, in .towpath/postgres.")
 @as_json
-def up(*, json_: bool) -> None:
+def up(*, postgres: bool, json_: bool) -> None:
     """Start a local Kafka and leave it running in the background.
 
     One real broker, for this directory: its data and log are in .towpath/kafka (TOWPATH_DIR). It runs on a Java that came
     with the installation; the first start fetches Kafka's jars. Started twice it is still one; data survive `down`.
 
+    PostgreSQL, if asked for, came with the installation too. It listens on a Unix socket only. As root it runs as the user
+    `pgserver`, for whom the folders on the way to its data are made readable.
+
     \b
     Examples:
       towpath up
       export TOWPATH_BOOTSTRAP=$(towpath up --json | jq -r .bootstrap)
+      export TOWPATH_STORE=$(towpath up --postgres --json | jq -r .postgres.url)
     """
     from streams import local
+    from streams import postgres as database
 
-    _show(local.up(invocation().settings().directory, say=say), json_)
+    directory = invocation().settings().directory
+    state = local.up(directory, say=say)
+    _show(state, database.up(directory, say=say) if postgres else database.status(directory), json_)
 
 
 @click.command()
 @as_json
 def down(*, json_: bool) -> None:
-    """Stop the local Kafka. Its data stay for the next `towpath up`."""
-    from streams import local
+    """Stop the local Kafka, and PostgreSQL if it runs. Their data stay for the next `towpath up`."""
+    from streams import local, postgres
 
-    _show(local.down(invocation().settings().directory), json_)
+    directory = invocation().settings().directory
+    _show(local.down(directory), postgres.down(directory), json_)
 
 
 @click.command()
 @as_json
 def status(*, json_: bool) -> None:
-    """Show what runs here: the local Kafka, its address and its log."""
-    from streams import local
+    """Show what runs here: the local Kafka and PostgreSQL, their addresses and logs."""
+    from streams import local, postgres
 
-    _show(local.status(invocation().settings().directory), json_)
+    directory = invocation().settings().directory
+    _show(local.status(directory), postgres.status(directory), json_)
 
 
-def _show(state: dict[str, object], json_: bool) -> None:
+def _show(state: dict[str, object], postgres: dict[str, object], json_: bool) -> None:
     if json_ or not interactive():
-        click.echo(json_line({"bootstrap": state["bootstrap"], **state}))
-    elif state["running"]:
+        click.echo(json_line({"bootstrap": state["bootstrap"], **state, "postgres": postgres}))
+        return
+    if postgres["running"]:
+        click.echo(f"PostgreSQL runs at {click.style(str(postgres['url']), bold=True)} (log: {postgres['log']})")
+    if state["running"]:
         click.echo(f"Kafka {state['version']} runs at {click.style(str(state['bootstrap']), bold=True)} (log: {state['log']})")
     else:
         click.echo("no local Kafka runs; start it with `towpath up`")
