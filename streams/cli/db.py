@@ -58,10 +58,13 @@ def status(module: str) -> None:
     rows, todo = [], False
     differences = {store.name: "; ".join(migrate.differences(url, store)) for store in stores}
     for state in migrate.status(url, stores):
-        differs = "" if state.pending or state.unknown else differences.get(state.store, "")
-        word = (
-            "behind" if state.pending else "ahead of this program" if state.unknown else "differs" if differs else "up to date"
-        )
+        differs, word = "", "up to date"
+        if state.pending:
+            word = "behind"
+        elif state.unknown:
+            word = "ahead of this program"
+        elif differs := differences.get(state.store, ""):
+            word = "differs"
         rows.append((state.store, state.now or "nothing", state.wanted, word, differs))
         todo = todo or word in ("behind", "differs")
     table(("store", "revision", "wanted", "state", "differs"), rows)
