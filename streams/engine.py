@@ -82,6 +82,17 @@ class Engine:
         """The record that a handler is at, or was at last in the cycle at work."""
         return self._processor.current
 
+    def state(self) -> dict[str, Any]:
+        """What it owns, what waits, and what came of the records, for the health page."""
+        hold = self.gate.hold
+        return {
+            "partitions": sorted(self.gate.partitions),
+            "paused": sorted(self.gate.full),
+            "parked": sum(count for count, _ in self.lanes.parked().values()),
+            "waits_for": hold and {"dependency": hold.dependency, "reason": hold.reason, "since": hold.since},
+            "records": self.totals,
+        }
+
     async def handle(self, records: Sequence[Record]) -> None:
         """What is due in the lanes, then `records` in their order: one transaction, unless processes have died of them."""
         self._deaths.forget(self._clock())

@@ -38,10 +38,6 @@ class Fenced(TowpathError):
     """Another instance has taken over, or the session is beyond repair: the process ends and is started again."""
 
 
-class Stuck(TowpathError):
-    """A record that the stage cannot handle and may not pass: the message names topic, partition, offset and reason."""
-
-
 class Spoken(TowpathError):
     """A verdict that a handler speaks by raising it."""
 

@@ -150,7 +150,11 @@ class Processor:
         Suspends only where an asynchronous handler does.
         """
         self.current = record
-        decode, function, asynchronous = self._inputs[record.topic]
+        source = self._inputs.get(record.topic)
+        if source is None:  # parked when the stage still had a handler for it
+            message = f"stage {self._name!r} does not consume {record.topic}"
+            return Outcome(Verdict.REJECT, (), Failure("NoHandler", message, "NoHandler"))
+        decode, function, asynchronous = source
         try:
             event = decode(record.value)
         except DecodeError as error:

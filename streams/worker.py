@@ -8,6 +8,7 @@ channel whose items are whole batches: `__anext__` is the poll. Only the stage's
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -40,6 +41,7 @@ from streams.topology import Topology
 log = logging.getLogger("towpath.worker")
 
 _DRAIN: Final = 7.0  # seconds for the cycle at work to end, of the 10 that SIGTERM leaves
+_LEAVE: Final = 2.0  # seconds to leave the group after that
 _WATCH: Final = 1.0  # seconds between two looks at what the handlers are doing
 
 T = TypeVar("T")
@@ -59,7 +61,7 @@ def run(topology: Topology, stages: Sequence[str], settings: Settings, *, web_po
 
 
 async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings, web: tuple[str, int]) -> int:
-    app = _app(topology, web)
+    app = _app(topology, web, settings)
     hosts = [_Host(topology, stage, settings, app) for stage in stages]
     for host in hosts:
         app.agent(host.channel, name=host.stage.name, supervisor_strategy=CrashingSupervisor)(host.work)
@@ -78,6 +80,9 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
     failures = [host.failure for host in hosts if host.failure]
     for failure in failures:
         log.error("%s", failure)
+    if any(host.stuck_at_end for host in hosts):  # its thread would keep the process for as long as the handler likes
+        logging.shutdown()
+        os._exit(1)
     return 1 if failures else 0
 
 
@@ -90,9 +95,10 @@ class _App(faust.App):  # type: ignore[misc]  # Faust has no types
         enable_kafka = False
 
 
-def _app(topology: Topology, web: tuple[str, int]) -> Any:
+def _app(topology: Topology, web: tuple[str, int], settings: Settings) -> Any:
     return _App(
         f"towpath-{topology.name}",
+        datadir=str(settings.directory / "faust"),
         web_host=web[0],
         web_bind=web[0],
         web_port=web[1],
@@ -125,6 +131,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         super().__init__()
         self.stage = stage
         self.failure = ""
+        self.stuck_at_end = False
         self.stopped = asyncio.Event()
         self.channel = _Channel(app, self)
         self.engine: Engine | None = None
@@ -232,12 +239,14 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         try:
             await asyncio.wait_for(self._ended.wait(), _DRAIN)
         except TimeoutError:
-            log.warning(
-                "stage %s: the cycle at work did not end in %.0f s; it is left to the next start", self.stage.name, _DRAIN
-            )
+            log.warning("stage %s: the cycle at work is left to the next start: no end in %.0f s", self.stage.name, _DRAIN)
         if self._session is not None:
             self._session.stop()
-            await self.block(self._session.close)
+            try:
+                await asyncio.wait_for(self.block(self._session.close), _LEAVE)
+            except TimeoutError:
+                self.stuck_at_end = True
+                return
         await self._resources.aclose()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -269,12 +278,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             reason = f"a handler has been at {self.stuck[0]} for {self.stuck[1]:.0f} s"
         page: dict[str, Any] = {"stage": self.stage.name, "instance": self._instance, "healthy": not reason, "reason": reason}
         if engine is not None:
-            hold = engine.gate.hold
-            page["partitions"] = sorted(engine.gate.partitions)
-            page["paused"] = sorted(engine.gate.full)
-            page["parked"] = sum(count for count, _ in engine.lanes.parked().values())
-            page["waits_for"] = hold and {"dependency": hold.dependency, "reason": hold.reason, "since": hold.since}
-            page["records"] = engine.totals
+            page |= engine.state()
         return page
 
 
