@@ -111,8 +111,8 @@ class Story:
         waiting = {key: [offset for offset, _ in lane] for key, lane in self.model.items() if lane}
         assert {key: [each.record.offset for each in lane] for key, lane in contents(self.lanes).items()} == waiting
         heads = {key: lane[0].due for key, lane in contents(self.lanes).items()}
-        for key, due in heads.items():
-            assert 0 <= due - self.model[key][0][1] < 0.0011 or due == self.model[key][0][1]
+        for key, head in heads.items():
+            assert 0 <= head - self.model[key][0][1] < 0.0011 or head == self.model[key][0][1]
         assert self.lanes.next_due() == min(heads.values(), default=HELD)
         due = self.lanes.cycle(self.now).due(100)
         assert [heads[key] for _, key in due if isinstance(key, bytes)] == sorted(d for d in heads.values() if d <= self.now)

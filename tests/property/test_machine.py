@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 import pytest
@@ -20,13 +20,13 @@ from streams.codec import Codec
 from streams.dead import Case, Decision, State, original, unbury
 from streams.lanes import HELD, Lanes
 from streams.parked import BY, Parked, place
-from streams.process import Failure
 from streams.record import Record
 from streams.registry import FolderRegistry
 from streams.testing import SimulatedWorker, Simulation
 from streams.topology import Topology
+from tests.property.accounts import Sent, check_ending, check_order, is_of, lanes
 from tests.support import moves
-from tests.support.moves import BACKOFF, MENDED, Answered, Asked, Told, World, move
+from tests.support.moves import BACKOFF, Answered, Asked, Told, World, move
 
 Order = Literal["key", "none"]
 AfterDead = Literal["continue", "hold"]
@@ -38,15 +38,6 @@ MOVES: Final = st.lists(
     st.sampled_from(["done:0", "done:1", "done:3", "retry", "retry", "wait:0", "wait:4", "bug", "reject", "die"]), max_size=4
 ).map(tuple)
 topology: Callable[..., Topology] = cache(moves.make)
-
-
-class Sent(msgspec.Struct):
-    """An input: what it was, and how often operators have redriven it. `words` is None for bytes that are no event."""
-
-    record: Record
-    words: tuple[str, ...] | None
-    redrives: int = 0
-    dismissed: bool = False
 
 
 class Machine(RuleBasedStateMachine):
@@ -182,6 +173,7 @@ class Machine(RuleBasedStateMachine):
             what, sent.dismissed = State.DISMISSED, True
         elif mend:
             self.world.mended.add(number)
+            sent.mended = True
         at = datetime.fromtimestamp(self.flow.clock.now(), UTC)
         case = msgspec.structs.replace(case, state=what, decisions=(*case.decisions, Decision(at, "op", what, "why")))
         encoded = self.codec.encoder(Case)(case)
@@ -268,80 +260,17 @@ class Machine(RuleBasedStateMachine):
             letters[self.places[place(record)]].append(letter)
         cases = {case.case_id: case for case in self.flow.cases()}
         answers = Counter((answer.number, answer.index) for answer in outputs)
-        for number in self.sent:
-            self.check_input(number, letters[number], cases, answers)
+        for number, sent in self.sent.items():
+            count = check_ending(sent, letters[number], cases, deaths=self.deaths)
+            assert [answers.pop((number, index), 0) for index in range(count)] == [1] * count
         assert not answers
         assert not cases
-        self.check_order(outputs, {number for number, found in letters.items() if found})
+        if self.order == "key":
+            late = {number for number, found in letters.items() if found} if self.after_dead == "continue" else set()
+            check_order(outputs, self.sent, late)
         assert self.flow.parked("play") == []
         broker.compact(TABLE, drop_tombstones=True)
         assert broker.read(TABLE) == []
-
-    def check_input(self, number: int, letters: list[Record], cases: dict[str, Case], answers: Counter[Any]) -> None:
-        """It ended once: by its outputs, each of them once, or dead, with one letter for each time that it died."""
-        sent = self.sent[number]
-        done = len(letters) == sent.redrives
-        assert done or len(letters) == sent.redrives + 1
-        fate = end_of(sent.words)
-        verdicts = [unbury(letter)[1]["dead-verdict"] for letter in letters]
-        for verdict in verdicts:
-            assert verdict == fate or (verdict == "crashed" and self.deaths >= 3)
-        count = 0
-        if done:
-            assert isinstance(fate, int) or number in self.world.mended or "crashed" in verdicts
-            count = MENDED if number in self.world.mended else fate if isinstance(fate, int) else 1
-        for index in range(count):
-            assert answers.pop((number, index), 0) == 1
-        for letter in letters:
-            assert original(letter) == sent.record
-        if letters:
-            case = cases.pop(unbury(letters[0])[1]["dead-case"])
-            state = State.RESOLVED if done else State.DISMISSED if sent.dismissed else State.OPEN
-            assert case.state is state
-            told = Counter(decision.what for decision in case.decisions)
-            assert told == +Counter(died=len(letters), redriven=sent.redrives, resolved=int(done), dismissed=sent.dismissed)
-            assert case.attempts <= BACKOFF.attempts * len(letters)
-
-    def check_order(self, outputs: list[Answered], died: set[int]) -> None:
-        """Per key and input in the order of the input; who died and was redriven may come late where the stage goes on."""
-        if self.order == "none":
-            return
-        seen: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-        for answer in outputs:
-            if self.after_dead == "hold" or answer.number not in died:
-                seen[self.sent[answer.number].record.topic, answer.who].append((answer.number, answer.index))
-        for sequence in seen.values():
-            assert sequence == sorted(sequence)
-
-
-def lanes(of: Lanes, partitions: list[int]) -> dict[Any, list[Parked]]:
-    """Each lane in its order; of a failure, what the table keeps."""
-    return {
-        (number, key): [msgspec.structs.replace(each, failure=kept(each.failure)) for each in lane]
-        for number in partitions
-        for key, lane in of._partitions[number].lanes.items()
-    }
-
-
-def kept(failure: Failure | None) -> Failure | None:
-    return failure and Failure(failure.kind, failure.message, failure.fingerprint)
-
-
-def is_of(case: Case, record: Record) -> bool:
-    return (case.topic, case.partition, case.offset) == (record.topic, record.partition, record.offset)
-
-
-def end_of(words: tuple[str, ...] | None) -> int | str:
-    """How many outputs an event comes to in the end, or the verdict that it dies of."""
-    if words is None:
-        return "undecodable"
-    for attempt in range(1, BACKOFF.attempts + 1):
-        word, _, detail = move(words, attempt).partition(":")
-        if word == "done":
-            return int(detail)
-        if word in ("reject", "die"):
-            return "crashed" if word == "die" else word
-    return "retry"
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
