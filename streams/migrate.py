@@ -6,6 +6,7 @@ Each store has a folder of Alembic revisions and its own version table, `<store>
 """
 
 import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from streams import database
@@ -132,10 +132,12 @@ def _state(connection: Connection, name: str, folder: Path) -> State:
 def _revisions(folder: Path) -> Sequence[str]:
     """A store's revisions, oldest first."""
     try:
-        script = ScriptDirectory.from_config(_config(folder))
-        script.get_current_head()  # raises if there is more than one
-        found = [script.revision for script in script.walk_revisions()][::-1]
-    except CommandError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # that a revision's predecessor is missing is no more than a warning to Alembic
+            script = ScriptDirectory.from_config(_config(folder))
+            script.get_current_head()  # raises if there is more than one
+            found = [script.revision for script in script.walk_revisions()][::-1]
+    except Exception as error:  # the folder's files are run, and may fail as they like
         raise SetupError(f"these are no revisions: {error}", where=str(folder)) from error
     if not found:
         raise SetupError("a store's folder of revisions is empty", where=str(folder), fix="write its first revision, v0001.py")
