@@ -1,0 +1,235 @@
+"""The cycle by example: order, holding, probing, aborting, dying; each on the real engine and a broker in memory."""
+
+import asyncio
+
+import pytest
+
+from streams import names
+from streams.process import Verdict
+from streams.stage import Context, Stage
+from streams.testing import Simulation
+from streams.topology import Topology
+from tests.support.moves import Answered, Asked, World, make, schemas, start
+
+
+def numbers(flow: Simulation) -> list[int]:
+    return [answer.number for answer in flow.outputs(Answered)]
+
+
+def test_later_events_of_a_key_wait_and_follow_in_the_cycle_that_frees_them() -> None:
+    with start() as flow:
+        worker = flow.workers[0]
+        for number, moves in enumerate([("wait:5",), (), ()]):
+            flow.produce(Asked("k", number, moves))
+        flow.run()
+        assert [parked.seq for parked in flow.parked("play")] == [0, 1, 2]
+        flow.clock.advance(5.1)
+        worker.cycle()
+        assert numbers(flow) == [0, 1, 2]
+
+
+def test_other_keys_pass_by_in_the_same_cycle() -> None:
+    with start() as flow:
+        for number, who in enumerate("aabab"):
+            flow.produce(Asked(who, number, ("wait:9",) if number == 0 else ()))
+        flow.workers[0].cycle()
+        assert sorted(numbers(flow)) == [2, 4]
+
+
+def test_a_stage_without_order_lets_later_events_pass() -> None:
+    with start(make(order="none")) as flow:
+        for number, moves in enumerate([("wait:5",), (), ()]):
+            flow.produce(Asked("k", number, moves))
+        flow.run(seconds=6)
+        assert numbers(flow) == [1, 2, 0]
+
+
+def test_a_key_stays_closed_behind_a_dead_event_where_the_stage_holds() -> None:
+    with start(make(after_dead="hold")) as flow:
+        flow.produce(Asked("k", 0, ("reject",)))
+        flow.produce(Asked("k", 1))
+        flow.run(seconds=600)
+        assert numbers(flow) == []
+        assert len(flow.parked("play")) == 2
+
+
+def test_attempts_are_spent_then_the_event_is_dead() -> None:
+    at = World()
+    with start(at=at) as flow:
+        flow.produce(Asked("k", 1, ("bug", "retry", "bug")))
+        flow.run(seconds=60)
+        assert [attempt for _, attempt, _ in at.attempts] == [1, 2, 3]
+        case = flow.cases()[0]
+        assert (case.attempts, case.verdict, case.error) == (3, "retry", "ZeroDivisionError")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_dependency_that_is_away_costs_no_attempt_and_nothing_is_read(asynchronous: bool) -> None:
+    at = World()
+    with start(make(asynchronous=asynchronous, batch=4), at) as flow:
+        engine = flow.workers[0].engine
+        flow.run()
+        at.away = True
+        for number in range(20):
+            flow.produce(Asked(f"k{number}", number, ("done:1",)))
+        flow.run(seconds=30)
+        hold = engine.gate.hold
+        assert hold is not None
+        assert hold.dependency == "world"
+        assert flow.clock.now() - hold.since == pytest.approx(30)
+        assert len(flow.parked("play")) <= 4, "one batch, then intake is paused"
+        assert {parked.attempt for parked in flow.parked("play")} == {0}
+        assert engine.totals["unavailable"] < 12, "each probe is one record, and they grow rare"
+        at.away = False
+        flow.run(seconds=11)
+        assert engine.gate.hold is None
+        assert sorted(numbers(flow)) == list(range(20))
+        assert {attempt for _, attempt, _ in at.attempts} == {1}
+
+
+def test_while_a_stage_is_held_one_record_is_tried_at_a_time() -> None:
+    at = World()
+    at.away = True
+    with start(at=at) as flow:
+        worker = flow.workers[0]
+        for number in range(5):
+            flow.produce(Asked("k", number))
+        worker.cycle()
+        at.away = False
+        flow.clock.advance(0.3)
+        worker.cycle()
+        assert numbers(flow) == [0]
+        worker.cycle()
+        assert numbers(flow) == [0, 1, 2, 3, 4]
+
+
+def test_an_aborted_transaction_changes_nothing_and_is_done_again() -> None:
+    with start() as flow:
+        flow.run()
+        worker = flow.workers[0]
+        flow.produce(Asked("k", 0, ("wait:5",)))
+        flow.produce(Asked("k", 1))
+        worker.cycle()
+        flow.clock.advance(5.1)
+        before = list(worker.engine.lanes)
+        flow.broker.abort_next(names.transactional_id("moves", "play", "a"))
+        worker.cycle()
+        assert numbers(flow) == []
+        assert list(worker.engine.lanes) == before
+        assert worker.engine.totals["aborted"] == 1
+        worker.cycle()
+        assert numbers(flow) == [0, 1]
+        assert worker.engine.totals[Verdict.DONE] == 2, "what was aborted is not counted"
+
+
+def test_a_due_time_survives_a_restart() -> None:
+    with start() as flow:
+        flow.produce(Asked("k", 0, ("wait:100",)))
+        flow.run()
+        flow.workers[0].close()
+        flow.start("play", "b")
+        flow.run(seconds=99)
+        assert numbers(flow) == []
+        flow.run(seconds=2)
+        assert numbers(flow) == [0]
+
+
+def test_a_full_partition_is_read_on_when_there_is_room_again() -> None:
+    with start(make(batch=2, max_parked=4)) as flow:
+        for number in range(12):
+            flow.produce(Asked("k", number, ("wait:5",) if number == 0 else ()))
+        flow.run()
+        assert 4 <= len(flow.parked("play")) < 8
+        flow.run(seconds=6)
+        assert numbers(flow) == list(range(12))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_record_that_kills_its_process_is_dead_at_the_third_death_and_takes_no_other_with_it(asynchronous: bool) -> None:
+    with start(make(asynchronous=asynchronous), workers=0) as flow:
+        for number, moves in enumerate([(), ("die",) * 9, ()]):
+            flow.produce(Asked("k", number, moves))
+        deaths = 0
+        while not flow.letters("play"):
+            worker = flow.start("play")
+            flow.run(seconds=11)
+            deaths += worker.ended == "crashed"
+            assert deaths <= 3
+        flow.run(seconds=11)
+        assert deaths == 3
+        assert numbers(flow) == [0, 2]
+        assert [(case.verdict, case.offset) for case in flow.cases()] == [("crashed", 1)]
+
+
+def test_asynchronous_handlers_run_side_by_side_but_one_at_a_time_per_key() -> None:
+    busy: dict[str, int] = {}
+    most = 0
+    stage = Stage("play", slots=3)
+
+    @stage.on
+    async def play(asked: Asked, ctx: Context) -> Answered:  # noqa: ARG001  # a handler's signature
+        nonlocal most
+        assert busy.setdefault(asked.who, 0) == 0
+        busy[asked.who] += 1
+        most = max(most, sum(busy.values()))
+        await asyncio.sleep(0)
+        busy[asked.who] -= 1
+        return Answered(asked.who, asked.number, 0)
+
+    with Simulation(Topology("moves", sources=[Asked], stages=[stage], sinks=[Answered], schemas=schemas())) as flow:
+        for number in range(20):
+            flow.produce(Asked(f"k{number % 5}", number))
+        flow.run()
+        assert most == 3
+        for who in "k0", "k1", "k2", "k3", "k4":
+            answered = [answer.number for answer in flow.outputs(Answered) if answer.who == who]
+            assert answered == sorted(answered)
+        assert len(numbers(flow)) == 20
+
+
+def test_an_asynchronous_handler_that_does_not_answer_is_told_to_retry() -> None:
+    stage = Stage("play", time_limit=0.01)
+
+    @stage.on
+    async def play(asked: Asked, ctx: Context) -> Answered:
+        if ctx.attempt == 1:
+            await asyncio.Event().wait()
+        return Answered(asked.who, asked.number, 0)
+
+    with Simulation(Topology("moves", sources=[Asked], stages=[stage], sinks=[Answered], schemas=schemas())) as flow:
+        flow.produce(Asked("k", 1))
+        flow.run()
+        assert [parked.failure and parked.failure.message for parked in flow.parked("play")] == ["no answer within 0.01 s"]
+        flow.run(seconds=1)
+        assert numbers(flow) == [1]
+
+
+def test_an_inner_task_that_was_cancelled_costs_its_event_an_attempt_and_no_other_event() -> None:
+    stage = Stage("play", slots=1)
+
+    @stage.on
+    async def play(asked: Asked, ctx: Context) -> Answered:
+        if asked.number == 1 and ctx.attempt == 1:
+            inner = asyncio.ensure_future(asyncio.Event().wait())
+            inner.cancel()
+            await inner
+        return Answered(asked.who, asked.number, 0)
+
+    with Simulation(Topology("moves", sources=[Asked], stages=[stage], sinks=[Answered], schemas=schemas())) as flow:
+        for number in range(4):
+            flow.produce(Asked("k", number))
+        flow.run(seconds=1)
+        assert numbers(flow) == [0, 1, 2, 3]
+
+
+def test_a_death_between_poll_and_commit_leaves_nothing_behind() -> None:
+    with start() as flow:
+        flow.produce(Asked("k", 0))
+        worker = flow.workers[0]
+        records = worker.poll()
+        flow.broker.crash_next(names.transactional_id("moves", "play", "a"))
+        worker.handle(records)
+        assert worker.ended == "crashed"
+        flow.start("play")
+        flow.run(seconds=11)
+        assert numbers(flow) == [0]
