@@ -25,6 +25,7 @@ from streams.errors import SetupError
 from topologies.orders import orders as flow
 from topologies.orders.demo.crew import Crew
 from topologies.orders.demo.foresight import foresee, order_faults
+from topologies.orders.demo.outside import Outside
 from topologies.orders.demo.trouble import Trouble
 from topologies.orders.demo.view import View, summary
 from topologies.orders.demo.watch import Watch
@@ -60,9 +61,11 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         stock = seed(settings, sample)
         _say(f"{stock.units:,} units of {stock.skus:,} products are in stock; {len(stock.short):,} orders will find one short")
         wrong = order_faults(orders, home / "mended") if faults else None
-        crew = undo.enter_context(Crew(settings, wrong.variables() if wrong else {}))
+        outside = Outside()
+        crew = undo.enter_context(Crew(settings, outside.variables | (wrong.variables() if wrong else {})))
         undo.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # from here on nothing interrupts the tidying up
-        _say(f"Kafka is at {bootstrap}; starting the agents")
+        _say(f"Kafka is at {bootstrap}; starting the payment provider and the agents")
+        outside.start(crew, settings)
         for stage in flow.stages:
             crew.start_agent(_MODULE, stage.name)
         crew.wait_until_ready()
@@ -70,13 +73,13 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         watch = undo.enter_context(Watch(settings, flow, orders))
         if wrong is None:
             _follow(watch, crew)
-            sys.stdout.write(summary(watch))
+            sys.stdout.write(summary(watch) + outside.balance(settings, flow))
             return
         trouble = undo.enter_context(Trouble(settings, flow, wrong, foresee(wrong, sample, stock.short)))
         _follow(watch, crew, trouble)
         trouble.mend(_say)
         _follow(watch, crew, trouble)
-        sys.stdout.write(summary(watch) + trouble.summary(watch))
+        sys.stdout.write(summary(watch) + trouble.summary(watch) + outside.balance(settings, flow))
         trouble.check(watch)
 
 

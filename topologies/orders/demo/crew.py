@@ -25,7 +25,7 @@ _STOP: Final = 15.0  # seconds until SIGTERM becomes SIGKILL
 
 
 class Crew:
-    """Processes of the `towpath` command. As a context manager all are stopped at the end. `variables` are for all of them."""
+    """The processes. As a context manager all are stopped at the end. `variables` are for all of them."""
 
     def __init__(self, settings: Settings, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         self._directory = settings.directory
@@ -37,6 +37,7 @@ class Crew:
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}
+        self._pages: dict[str, str] = {}  # of whoever must be up: what answers 200 once it is
 
     def __enter__(self) -> Self:
         return self
@@ -61,10 +62,19 @@ class Crew:
         return ", ".join(str(self._log(name)) for name in self._processes)
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start `towpath` with these arguments, on a leash, in a session of its own: Ctrl-C reaches only the demo."""
+        """Start `towpath` with these arguments."""
+        self._start(name, "streams", *arguments)
+
+    def start_server(self, name: str, page: str, module: str, *arguments: str) -> None:
+        """Start a module that serves; its `page` answers 200 when it does."""
+        self._pages[name] = page
+        self._start(name, module, *arguments)
+
+    def _start(self, name: str, module: str, *arguments: str) -> None:
+        """On a leash, and in a session of its own: Ctrl-C reaches only the demo."""
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "topologies.orders.demo.leash", *arguments],
+                [sys.executable, "-m", "topologies.orders.demo.leash", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -74,14 +84,15 @@ class Crew:
 
     def start_agent(self, module: str, stage: str) -> None:
         """Start one stage as a worker."""
-        self._ports[stage] = _free_port()
+        self._ports[stage] = free_port()
+        self._pages[stage] = f"http://127.0.0.1:{self._ports[stage]}/ready"
         self.start(stage, "run", module, stage, "--instance", f"demo-{stage}", "--web-port", str(self._ports[stage]))
 
     def wait_until_ready(self) -> None:
-        """Wait until every agent says that it owns its partitions. Raises `SetupError`, naming the log, if one does not."""
+        """Wait until every agent owns its partitions and every server serves. Raises `SetupError`, naming the log, if not."""
         deadline = time.monotonic() + _READY
-        for name, port in self._ports.items():
-            while not _answers(f"http://127.0.0.1:{port}/ready"):
+        for name, page in self._pages.items():
+            while not _answers(page):
                 self.check()
                 if time.monotonic() > deadline:
                     raise SetupError(f"{name} is not ready after {_READY:.0f} s", where=str(self._log(name)))
@@ -91,7 +102,7 @@ class Crew:
         """Raise `SetupError`, with the end of its log, if an agent has ended or another process has failed."""
         for name, process in self._processes.items():
             code = process.poll()
-            if code or (code == 0 and name in self._ports):
+            if code or (code == 0 and name in self._pages):
                 end = self._log(name).read_text("utf-8", "replace").splitlines()[-10:]
                 raise SetupError(
                     "\n".join([f"{name} ended with {code}; the end of its log:", *end]), where=str(self._log(name))
@@ -111,7 +122,8 @@ class Crew:
         return self._directory / f"{name}.log"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -119,7 +131,7 @@ def _free_port() -> int:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310  # our own worker's page
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310  # our own process's page
             return bool(reply.status == 200)
     except (OSError, urllib.error.HTTPError):
         return False

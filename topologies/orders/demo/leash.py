@@ -1,4 +1,4 @@
-"""A process on a leash: the `towpath` command that ends when whoever started it does, however that happens.
+"""A process on a leash: a module, run as `python -m` does, that ends when whoever started it does, however that happens.
 
 The one rule: its standard input is a pipe that the demo holds open and never writes to; where it ends, the demo is gone.
 """
@@ -23,5 +23,5 @@ def _hold() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_hold, name="leash", daemon=True).start()
-    sys.argv[0] = "towpath"
-    runpy.run_module("streams", run_name="__main__")
+    module = sys.argv.pop(1)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

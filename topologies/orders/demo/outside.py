@@ -1,0 +1,87 @@
+"""What is outside the flow in the demo: a payment provider as a process of its own, and the door that its webhooks come in by.
+
+The one rule: what money moved, the provider's own statement says; it is held against the events that the flow has published.
+"""
+
+import csv
+import io
+import secrets
+import urllib.request
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Final
+
+from streams.codec import Codec
+from streams.config import Settings
+from streams.errors import TowpathError
+from streams.ops.reader import Reader
+from streams.record import event_info
+from streams.registry import FolderRegistry
+from streams.topology import Topology
+from topologies.orders.demo.crew import Crew, free_port
+from topologies.orders.events import PaymentCaptured
+from topologies.orders.money import amount
+from topologies.orders.webhooks import PATH
+
+_SETTLE: Final = 5  # seconds from capture to settlement: days, elsewhere
+
+Charges = Counter[tuple[str, int, str]]
+"""Order, amount in minor units, currency; how often each was charged."""
+
+
+class Outside:
+    """The provider and the door, with keys that are made for this demo."""
+
+    def __init__(self) -> None:
+        self._began = datetime.now(UTC).date()
+        self._port = free_port()
+        self._door = free_port()
+        self._url = f"http://127.0.0.1:{self._port}"
+        self._key = secrets.token_hex(24)
+        self.variables = {
+            "TOWPATH_PSP_URL": self._url,
+            "TOWPATH_PSP_API_KEY": self._key,
+            "TOWPATH_PSP_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",  # hex is base64 too
+        }
+
+    def start(self, crew: Crew, settings: Settings) -> None:
+        """Start both; `crew.wait_until_ready` waits for them too."""
+        door = f"http://127.0.0.1:{self._door}"
+        provider = ("--port", str(self._port), "--db", str(settings.directory / "psp.db"), "--settle-after", str(_SETTLE))
+        hooks = ("--webhook-url", door + PATH, "--dispute-share", "0.005")
+        crew.start_server("psp", f"{self._url}/health", "topologies.orders.psp", *provider, *hooks)
+        crew.start_server("webhooks", f"{door}/health", "topologies.orders.webhooks", "--port", str(self._door))
+
+    def balance(self, settings: Settings, topology: Topology) -> str:
+        """The money in a line. Raises `TowpathError` if the provider has taken other money than the flow says."""
+        ours, theirs = self._published(settings, topology), self._stated()
+        if ours != theirs:
+            wrong = sorted((ours - theirs) + (theirs - ours))
+            raise TowpathError(f"{len(wrong)} charges differ between the flow and the provider's statement, first {wrong[0]}")
+        sums: Counter[str] = Counter()
+        for (_, minor, currency), times in ours.items():
+            sums[currency] += minor * times
+        money = " and ".join(amount(total, currency) for currency, total in sorted(sums.items())) or "nothing"
+        return f"money: {ours.total():,} charges, {money}; the provider's statement says the same, order by order\n"
+
+    def _published(self, settings: Settings, topology: Topology) -> Charges:
+        decode = Codec([PaymentCaptured], FolderRegistry(topology.schemas)).decoder(PaymentCaptured)
+        charges: Charges = Counter()
+        with Reader(settings, [event_info(PaymentCaptured).topic], from_beginning=True) as reader:
+            while not reader.at_end:
+                for record in reader.read(2000):
+                    paid = decode(record.value or b"")
+                    charges[paid.order_id, paid.total_minor, paid.currency] += 1
+        return charges
+
+    def _stated(self) -> Charges:
+        charges: Charges = Counter()
+        for day in sorted({self._began, datetime.now(UTC).date()}):
+            address = f"{self._url}/v1/statements/{day.isoformat()}"
+            request = urllib.request.Request(address, headers={"Authorization": f"Bearer {self._key}"})  # noqa: S310  # our own
+            with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310  # as above
+                rows = csv.DictReader(io.TextIOWrapper(reply, "utf-8", newline=""))
+                charges.update(
+                    (row["order_id"], int(row["amount_minor"]), row["currency"]) for row in rows if row["kind"] == "capture"
+                )
+        return charges
