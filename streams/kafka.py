@@ -26,24 +26,39 @@ class KafkaSession:
     """One member of a stage's group with one transactional producer; see `streams.session.Session`.
 
     `properties` are librdkafka's, `bootstrap.servers` among them. Sources: KIP-98 (transactions), KIP-447 (fencing by the
-    group's generation), KIP-848 (the consumer protocol; `group.protocol=classic` is served as well).
+    group's generation), KIP-848 (the consumer protocol; `group.protocol=classic` is served as well). `outputs` are the topics
+    that it is going to write to: they are looked up as it opens, so that the first transaction need not wait for that.
     """
 
-    def __init__(self, inputs: Inputs, *, group: str, transactional_id: str, properties: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        *,
+        group: str,
+        transactional_id: str,
+        properties: Mapping[str, Any],
+        outputs: Sequence[str] = (),
+    ) -> None:
         self.token = uuid.uuid4().hex
         try:
-            self._writer = Writer(properties, transactional_id, _log)
+            self._writer = Writer(properties, transactional_id, _log, outputs)
             self._reader = Reader(inputs, properties, group, _log, self._let_go)
         except KafkaException as error:
             raise SetupError(error.args[0].str(), where="TOWPATH_KAFKA", fix="see librdkafka's CONFIGURATION.md") from None
         self._lead = inputs.lead
         self._marked: set[int] = set()  # partitions whose commit metadata this session has written
+        self._rehearsed = False
         self._closed = False
 
     def poll(self, limit: int, timeout: float) -> Polled:
         """Read on; see `Session.poll`. The first call waits for the broker."""
         self._writer.open()
-        return self._reader.poll(limit, timeout)
+        polled = self._reader.poll(limit, timeout)
+        if polled.gained and not self._rehearsed:
+            self._rehearsed = True
+            places = [TopicPartition(self._lead, claim.partition, claim.offsets[self._lead]) for claim in polled.gained]
+            self._writer.rehearse(places, self._reader.group)
+        return polled
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
         """One transaction; see `Session.commit`."""

@@ -36,9 +36,12 @@ _STEP: Final = 1.0  # seconds that one call may block, so that a stop is noticed
 class Writer:
     """One transactional producer. Its transactional id fences every older one of the same id as it opens."""
 
-    def __init__(self, properties: Mapping[str, Any], transactional_id: str, log: logging.Logger) -> None:
+    def __init__(
+        self, properties: Mapping[str, Any], transactional_id: str, log: logging.Logger, outputs: Sequence[str] = ()
+    ) -> None:
         mine = {name: value for name, value in properties.items() if name not in _CONSUMER}
         self._producer = Producer({**DEFAULTS, **mine, "transactional.id": transactional_id}, logger=log)
+        self._outputs = outputs
         self._opened = False
         self.stopping = False
 
@@ -55,11 +58,24 @@ class Writer:
         except KafkaException as error:
             self._undo(error)
 
+    def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
+        """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that."""
+        try:
+            self._producer.begin_transaction()
+            self._until_done(self._producer.send_offsets_to_transaction, list(offsets), group)
+            self._until_done(self._producer.abort_transaction)
+        except KafkaException as error:
+            with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
+                self._undo(error)
+
     def open(self) -> None:
         """Register with the coordinator; this ends whatever a dead predecessor left open. Waits for the broker."""
         if not self._opened:
             self._until_done(self._producer.init_transactions)
             self._opened = True
+            for topic in self._outputs:  # else the first record to each waits 100 ms and more until librdkafka has asked for it
+                with suppress(KafkaException):  # then it asks when there is a record
+                    self._producer.list_topics(topic, _STEP)
 
     def close(self) -> None:
         """Let go of the producer; an open transaction is left to its timeout or to the next of the same id."""

@@ -31,7 +31,7 @@ from streams.errors import SetupError, TowpathError
 from streams.kafka import KafkaSession
 from streams.lanes import Lanes
 from streams.process import Processor
-from streams.record import Record
+from streams.record import Record, event_info
 from streams.registry import FolderRegistry
 from streams.session import Inputs
 from streams.stage import Stage
@@ -220,6 +220,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             group=names.group(name, stage.name),
             transactional_id=names.transactional_id(name, stage.name, self._instance),
             properties={"bootstrap.servers": self._settings.bootstrap, **self._settings.kafka},
+            outputs=[*(event_info(cls).topic for cls in stage.emits), table],
         )
         return Engine(
             stage,
