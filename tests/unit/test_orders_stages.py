@@ -274,8 +274,9 @@ def test_the_graph_is_the_designed_flow() -> None:
             {"inventory.reserved", "inventory.rejected", "inventory.released"},
         ),
         "payment": ({"inventory.reserved"}, {"payments.captured", "payments.failed"}),
+        "settlement": ({"payments.captured", "payments.settled", "payments.disputed"}, {"orders.disputed"}),
         "notification": (
-            {"orders.rejected", "inventory.rejected", "payments.failed", "payments.captured"},
+            {"orders.rejected", "inventory.rejected", "payments.failed", "payments.captured", "orders.disputed"},
             {"notifications.sent"},
         ),
     }
