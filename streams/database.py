@@ -14,7 +14,7 @@ from typing import Any, Final
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from streams.errors import Conflict, SetupError, Unavailable
@@ -161,6 +161,8 @@ def available() -> Iterator[None]:
     """Tell a database that is away, or undid the transaction, from a statement that is wrong."""
     try:
         yield
+    except PendingRollbackError as error:  # the connection was lost before, and somebody has hidden it
+        raise Unavailable("database") from error
     except DBAPIError as error:
         if conflict(error):
             raise Conflict("database") from error

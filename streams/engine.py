@@ -43,7 +43,7 @@ class Engine:
         stage: Stage,
         session: Session,
         processor: Processor,
-        lanes: Lanes,
+        table: str,
         dead: DeadLetters,
         *,
         effects: Effects | None,
@@ -52,7 +52,7 @@ class Engine:
     ) -> None:
         self.stage = stage
         self.session = session
-        self.lanes = lanes
+        self.lanes = Lanes(table, session.token, stage.order, processor.timers)
         self.gate = Gate(stage, session)
         self.next: dict[Place, int] = {}
         self.totals: dict[str, int] = {"aborted": 0, **{verdict.value: 0 for verdict in Verdict}}
@@ -180,8 +180,8 @@ class Engine:
             return False
         self._refused = 0
         work.cycle.apply()
-        for place in work.crashed:
-            self._deaths.buried(place)
+        for crashed in work.crashed:
+            self._deaths.buried(crashed)
         self.next.update(offsets)
         for verdict, count in work.verdicts.items():
             self.totals[verdict.value] += count

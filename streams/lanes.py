@@ -9,7 +9,6 @@ applied when the transaction has happened and forgotten when it has not.
 
 import heapq
 import math
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from typing import Final, Literal
@@ -18,7 +17,6 @@ import msgspec
 
 from streams.parked import Parked, parse, tombstone
 from streams.record import Output, Record
-from streams.stage import Backoff
 
 LaneKey = bytes | str
 """A key's lane (bytes), or the lane of a single record that keeps nobody waiting (its place, str)."""
@@ -27,12 +25,6 @@ HELD: Final = math.inf
 """The due time of a record that waits for its case's decision."""
 
 _Order = Literal["key", "none"]
-
-
-def delay(backoff: Backoff, attempt: int, event_id: str) -> float:
-    """Seconds until the next attempt after `attempt` of them: doubled each time, less up to a quarter drawn from the id."""
-    full = min(backoff.ceiling, backoff.first * 2.0 ** min(attempt - 1, 60))
-    return full * (1 - zlib.crc32(f"{event_id}/{attempt}".encode()) / 2**34)
 
 
 _Due = tuple[float, int, int, LaneKey]
@@ -54,13 +46,15 @@ class _Partition(msgspec.Struct):
 class Lanes:
     """All parked records of one stage's owned partitions.
 
-    `table` is the parking table and `token` the session's, by which own writes are known when they are read again.
+    `table` is the parking table, `token` the session's, by which own writes are known when they are read again. What is of
+    the topics `timers`, the stage's own for later, has a lane of its own.
     """
 
-    def __init__(self, table: str, token: str, order: _Order = "key") -> None:
+    def __init__(self, table: str, token: str, order: _Order = "key", timers: frozenset[str] = frozenset()) -> None:
         self.table = table
         self.token = token
         self._order = order
+        self._timers = timers
         self._partitions: dict[int, _Partition] = {}
 
     def load(self, record: Record) -> None:
@@ -109,7 +103,7 @@ class Lanes:
 
     def lane(self, record: Record) -> Lane:
         """The lane of a record."""
-        if self._order == "none" or record.key is None:
+        if self._order == "none" or record.key is None or record.topic in self._timers:
             return record.partition, record.place
         return record.partition, record.key
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from streams.process import Failure
-from streams.record import Header, Output, Record
+from streams.record import CAUSE, ID, Header, Output, Record
 
 BY: Final = "parked-by"
 """Who wrote it: a session's token, or an operator's tool."""
@@ -80,6 +80,14 @@ class Parked(msgspec.Struct, frozen=True):
 def place(record: Record) -> bytes:
     """`topic/partition/offset`: a record's key in the table."""
     return f"{record.topic}/{record.partition}/{record.offset}".encode()
+
+
+def timer_of(output: Output, partition: int, now: float) -> tuple[Record, float]:
+    """What a stage sends itself as a record to be parked, and when it is due. Its offset is below 0 and made from its id."""
+    (_, event_id), (_, cause), (_, due), *through = output.headers
+    offset = -1 - int((event_id or b"0")[:15], 16)
+    headers = ((ID, event_id), (CAUSE, cause), *through)
+    return Record(output.topic, partition, offset, output.key, output.value, headers, int(now * 1000)), int(due or 0) / 1000
 
 
 def tombstone(parked: Parked, table: str, by: str) -> Output:

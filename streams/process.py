@@ -19,7 +19,7 @@ import msgspec
 from streams.codec import Codec
 from streams.errors import DecodeError, Reject, Retry, Unavailable
 from streams.record import CAUSE, ID, Headers, Output, Record, event_info
-from streams.stage import Context, Stage
+from streams.stage import Context, Later, Stage
 
 MESSAGE_LIMIT: Final = 512  # bytes of an error's message that are kept
 OUTPUT_LIMIT: Final = 1_000_000
@@ -119,13 +119,15 @@ class Processor:
         self._resources = dict(resources)
         self._journal: Journal | None = None
         self.current: Record | None = None
+        self.timers = frozenset(event_info(cls).topic for cls in stage.timers)
         self._inputs: dict[str, tuple[Callable[[bytes | None], Any], Callable[..., Any], bool]] = {
             event_info(cls).topic: (codec.decoder(cls), handler.function, handler.asynchronous)
             for handler in stage.handlers
             for cls in handler.consumes
         }
         self._emits: dict[type, tuple[str, Callable[[Any], str], Callable[[Any], bytes]]] = {
-            cls: (event_info(cls).topic, attrgetter(event_info(cls).key), codec.encoder(cls)) for cls in stage.emits
+            cls: (event_info(cls).topic, attrgetter(event_info(cls).key), codec.encoder(cls))
+            for cls in (*stage.emits, *stage.timers)
         }
 
     def use(self, journal: Journal | None) -> None:
@@ -167,7 +169,7 @@ class Processor:
                 result = function(event, context)
                 if asynchronous:
                     result = await self._in_time(result)
-                outputs = self._outputs(result, cause, record.headers) if result is not None else ()
+                outputs = self._outputs(result, context) if result is not None else ()
             else:
                 known = journal.recorded(cause)
                 if known is not None:
@@ -176,7 +178,7 @@ class Processor:
                     result = function(event, context)
                     if asynchronous:
                         result = await self._in_time(result)
-                    outputs = self._outputs(result, cause, record.headers) if result is not None else ()
+                    outputs = self._outputs(result, context) if result is not None else ()
                 journal.record(cause, outputs, record)
         except Exception as error:  # whatever a handler raises is a verdict
             return _spoken(error, function)
@@ -197,15 +199,20 @@ class Processor:
                 raise Retry(f"no answer within {self._stage.time_limit:g} s") from None
             raise
 
-    def _outputs(self, result: Any, cause: str, headers: Headers) -> tuple[Output, ...]:
-        through = tuple([header for header in headers if header[0] not in _OWN])
+    def _outputs(self, result: Any, context: Context) -> tuple[Output, ...]:
+        through = tuple([header for header in context.headers if header[0] not in _OWN])
         if isinstance(result, msgspec.Struct):
-            return (self._output(result, cause, 0, through),)
+            return (self._output(result, context, 0, through),)
         if not isinstance(result, Iterable) or isinstance(result, str | bytes):
             raise TypeError(f"a handler of stage {self._name!r} returned {type(result).__name__}, which is no event")
-        return tuple([self._output(event, cause, index, through) for index, event in enumerate(result)])
+        return tuple([self._output(event, context, index, through) for index, event in enumerate(result)])
 
-    def _output(self, event: Any, cause: str, index: int, through: Headers) -> Output:
+    def _output(self, event: Any, context: Context, index: int, through: Headers) -> Output:
+        if isinstance(event, Later):
+            due = context.now + min(max(event.after, 0.0), _LATEST)
+            event, through = event.event, ((DUE, b"%d" % (due * 1000)), *through)
+            if type(event) not in self._stage.timers:
+                raise TypeError(f"a handler of stage {self._name!r} sends itself {type(event).__name__}, unlike its annotation")
         try:
             topic, key, encode = self._emits[type(event)]
         except KeyError:
@@ -213,12 +220,15 @@ class Processor:
             message = f"a handler of stage {self._name!r} returned {type(event).__name__}; its annotation allows {allowed}"
             raise TypeError(message) from None
         value = encode(event)
+        cause = context.event_id
         headers = ((ID, output_id(cause, self._name, index).encode()), (CAUSE, cause.encode()), *through)
         if len(value) > _LARGE or len(headers) > _MANY or any(content and len(content) > _LONG for _, content in through):
             _check_size(topic, value, headers)
         return Output(topic, str(key(event)).encode(), value, headers)
 
 
+DUE: Final = "due"
+"""Behind `id` and `cause` in what a stage sends itself for later: when, in milliseconds since the Unix epoch."""
 _OWN: Final = frozenset({ID, CAUSE})
 _LARGE: Final = OUTPUT_LIMIT // 4
 _MANY: Final = 64

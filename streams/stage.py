@@ -3,10 +3,9 @@
 The one rule: a stage is a value and a handler a typed function; what flows where follows from the handler's annotations.
 """
 
-import inspect
-import sys
 import types
 import typing
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
@@ -19,6 +18,9 @@ from streams import names
 from streams.config import Settings
 from streams.errors import SetupError
 from streams.record import Headers, Record, event_info
+from streams.signature import Handler, Later, declared_at, read_handler, short_path
+
+__all__ = ["Backoff", "Context", "Handler", "Later", "Port", "Stage", "Store", "declared_at", "short_path"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -124,20 +126,10 @@ class Backoff(msgspec.Struct, frozen=True):
                 fix="use attempts >= 1 and 0 < first <= ceiling",
             )
 
-
-class Handler(msgspec.Struct, frozen=True):
-    """A function from one event to the next, as its annotations describe it. `where` is `file:line`."""
-
-    function: Callable[[Any, Context], Any]
-    consumes: tuple[type, ...]
-    emits: tuple[type, ...]
-    asynchronous: bool
-    where: str
-
-    @property
-    def name(self) -> str:
-        """The function's own name."""
-        return self.function.__name__
+    def delay(self, attempt: int, event_id: str) -> float:
+        """Seconds until the next attempt after `attempt` of them: doubled each time, less up to a quarter drawn from the id."""
+        full = min(self.ceiling, self.first * 2.0 ** min(attempt - 1, 60))
+        return full * (1 - zlib.crc32(f"{event_id}/{attempt}".encode()) / 2**34)
 
 
 class Stage:
@@ -199,7 +191,7 @@ class Stage:
 
         Raises `SetupError` naming file and line when annotations are missing or name no event.
         """
-        handler = _handler(self.name, function)
+        handler = read_handler(self.name, function)
         for other in self.handlers:
             both = set(other.consumes) & set(handler.consumes)
             if both:
@@ -213,8 +205,10 @@ class Stage:
 
     @property
     def consumes(self) -> tuple[type, ...]:
-        """The events this stage consumes; the first is the lead, whose partitions decide who owns what."""
-        return tuple(dict.fromkeys(cls for handler in self.handlers for cls in handler.consumes))
+        """The events this stage reads from topics; the first is the lead, whose partitions decide who owns what."""
+        timers = self.timers
+        handled = (cls for handler in self.handlers for cls in handler.consumes)
+        return tuple(dict.fromkeys(cls for cls in handled if cls not in timers))
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -226,53 +220,12 @@ class Stage:
         """The events this stage may emit."""
         return tuple(dict.fromkeys(cls for handler in self.handlers for cls in handler.emits))
 
+    @property
+    def timers(self) -> tuple[type, ...]:
+        """The events this stage may send to itself for later."""
+        return tuple(dict.fromkeys(cls for handler in self.handlers for cls in handler.timers))
 
-def declared_at(depth: int = 2) -> str:
-    """`file:line` of the declaration that is being evaluated."""
-    frame = sys._getframe(depth)
-    return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
-def short_path(filename: str) -> str:
-    """A file's path from here, or as it is if it is elsewhere."""
-    try:
-        return str(Path(filename).relative_to(Path.cwd()))
-    except ValueError:
-        return filename
-
-
-def _handler(stage: str, function: Callable[..., Any]) -> Handler:
-    where = f"{short_path(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
-    what = f"handler {function.__name__} of stage {stage!r}"
-    example = f"write: async def {function.__name__}(event: SomeEvent, ctx: Context) -> OtherEvent | None"
-    parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) != 2:
-        raise SetupError(f"{what} has {len(parameters)} parameters, not an event and a context", where=where, fix=example)
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError as error:
-        raise SetupError(f"{what}: {error}", where=where, fix="import the annotation's names at run time") from None
-    for name in (parameters[0].name, "return"):
-        if name not in hints:
-            raise SetupError(f"{what} lacks the annotation of {name!r}", where=where, fix=example)
-    consumes = _events(hints[parameters[0].name], what, where)
-    if not consumes:
-        raise SetupError(f"{what} consumes no event", where=where, fix=example)
-    emits = _events(hints["return"], what, where)
-    return Handler(function, consumes, emits, inspect.iscoroutinefunction(function), where)
-
-
-def _events(hint: Any, what: str, where: str) -> tuple[type, ...]:
-    """The event classes in an annotation: a class, a union, None, or a tuple, list, sequence or iterable of these."""
-    if hint in (None, types.NoneType, Ellipsis):
-        return ()
-    arguments = typing.get_args(hint)
-    if arguments:
-        return tuple(dict.fromkeys(cls for argument in arguments for cls in _events(argument, what, where)))
-    if not isinstance(hint, type):
-        raise SetupError(f"{what} is annotated with {hint!r}", where=where, fix="name event classes")
-    try:
-        event_info(hint)
-    except SetupError as error:
-        raise SetupError(f"{what}: {error.what}", where=where, fix=error.fix) from None
-    return (hint,)
+    @property
+    def events(self) -> tuple[type, ...]:
+        """Every event it reads, emits or sends to itself: what its codec has to know."""
+        return tuple(dict.fromkeys((*self.consumes, *self.timers, *self.emits)))

@@ -24,7 +24,6 @@ from streams.config import Settings
 from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import Fenced
-from streams.lanes import Lanes
 from streams.memory import Crashed, ManualClock, MemoryBroker, MemorySession
 from streams.parked import Parked, parse
 from streams.process import Processor
@@ -176,7 +175,7 @@ class SimulatedWorker:
             stage,
             self.session,
             Processor(stage, flow._codec, flow._await(self._open_ports())),
-            Lanes(table, self.session.token, stage.order),
+            table,
             DeadLetters(name, stage.name, flow._codec, who=f"{stage.name}/{instance}"),
             effects=self._open_store(),
             clock=flow.clock.now,
@@ -273,7 +272,7 @@ class _Session(MemorySession):
 @lru_cache(maxsize=16)
 def _codec(topology: Topology) -> Codec:
     """Checked once, not in every test."""
-    return Codec((*topology.events, Case), FolderRegistry(topology.schemas))
+    return Codec((*topology.by_topic.values(), Case), FolderRegistry(topology.schemas))
 
 
 async def _in_place(call: Callable[..., T], /, *arguments: Any) -> T:

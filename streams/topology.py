@@ -48,10 +48,12 @@ class Topology:
         self.events: tuple[type, ...] = tuple(
             dict.fromkeys((*self.sources, *(cls for stage in self.stages for cls in (*stage.consumes, *stage.emits))))
         )
+        _check_timers(self)
         _check_stages(self)
         _check_declared(self)
         _check_topics(self)
-        self.by_topic: dict[str, type] = {event_info(cls).topic: cls for cls in self.events}
+        timers = [cls for stage in self.stages for cls in stage.timers]
+        self.by_topic: dict[str, type] = {event_info(cls).topic: cls for cls in (*self.events, *timers)}
         for cls in self.events:
             _check_emitted(self, cls)
             _check_consumed(self, cls)
@@ -94,12 +96,32 @@ def _check_stages(topology: Topology) -> None:
                 where=stage.where,
                 fix=f"decorate a function with @{stage.name.replace('-', '_')}.on above the topology",
             )
+        if not stage.consumes:
+            raise SetupError(f"stage {stage.name!r} reads no topic", where=stage.where, fix="let a handler consume an event")
         for cls in stage.consumes:
             if cls in stage.emits:
                 raise SetupError(
                     f"stage {stage.name!r} consumes {cls.__name__}, which it emits itself: it would never end",
                     where=_consuming(stage, cls).where,
                     fix="emit another event",
+                )
+
+
+def _check_timers(topology: Topology) -> None:
+    """What a stage sends itself for later is handled there, and is on no topic."""
+    for stage in topology.stages:
+        for cls in stage.timers:
+            if not any(cls in handler.consumes for handler in stage.handlers):
+                raise SetupError(
+                    f"stage {stage.name!r} sends itself {cls.__name__} for later, but does not handle it",
+                    where=next(handler.where for handler in stage.handlers if cls in handler.timers),
+                    fix=f"add a handler of {cls.__name__} to the stage",
+                )
+            if any(cls in (*other.consumes, *other.emits) for other in topology.stages) or cls in topology.sources:
+                raise SetupError(
+                    f"event {cls.__name__} is for later at stage {stage.name!r}, and is also on a topic",
+                    where=_consuming(stage, cls).where,
+                    fix="use an event of its own for what a stage sends itself",
                 )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from streams.dead import DeadLetters
-from streams.lanes import HELD, Cycle, Lane, delay
-from streams.parked import Parked
+from streams.lanes import HELD, Cycle, Lane
+from streams.parked import Parked, timer_of
 from streams.process import Effects, Failure, Outcome, Processor, Verdict, event_id
 from streams.record import Output, Record
 from streams.stage import Stage
@@ -25,6 +25,11 @@ class Crew(msgspec.Struct, frozen=True):
     processor: Processor
     dead: DeadLetters
     effects: Effects | None
+
+    @property
+    def timers(self) -> frozenset[str]:
+        """Topics of what the stage sends itself for later."""
+        return self.processor.timers
 
     @property
     def asynchronous(self) -> bool:
@@ -121,7 +126,7 @@ class Work:
             return
         outcome = await self._attempt(record, 1)
         if outcome.verdict is Verdict.DONE:
-            self.outputs += outcome.outputs
+            self._emit(record, outcome)
         elif outcome.verdict is Verdict.UNAVAILABLE:
             self.away = outcome.failure
             self.cycle.park(Parked(record, 0))
@@ -136,7 +141,7 @@ class Work:
             attempt = head.attempt + 1
             outcome = await self._attempt(head.record, attempt)
             if outcome.verdict is Verdict.DONE:
-                self.outputs += outcome.outputs
+                self._emit(head.record, outcome)
                 if head.case:
                     self.outputs.append(self._crew.dead.resolve(head.case, cycle.now))
                 cycle.complete(lane)
@@ -147,6 +152,20 @@ class Work:
                 self._failed(
                     msgspec.structs.replace(head, attempt=attempt, first=first, failure=outcome.failure), outcome, lane
                 )
+
+    def _emit(self, source: Record, outcome: Outcome) -> None:
+        """Send what a handler returned on its way: to topics, or for later to the stage's own table."""
+        timers = self._crew.timers
+        if not timers:
+            self.outputs += outcome.outputs
+            return
+        for output in outcome.outputs:
+            if output.topic in timers:
+                timer, due = timer_of(output, source.partition, self.cycle.now)
+                if not self.cycle.blocks(timer):  # its place is its lane: it waits there already if the event came twice
+                    self.cycle.park(Parked(timer, 0, due=due))
+            else:
+                self.outputs.append(output)
 
     async def _attempt(self, record: Record, attempt: int) -> Outcome:
         if self._condemned and record.place in self._condemned:
@@ -163,7 +182,7 @@ class Work:
         if outcome.verdict is Verdict.RETRY and parked.attempt < stage.retry.attempts:
             wait = failure.after if failure and failure.after is not None else None
             if wait is None:
-                wait = delay(stage.retry, parked.attempt, event_id(parked.record))
+                wait = stage.retry.delay(parked.attempt, event_id(parked.record))
             parked = msgspec.structs.replace(parked, due=cycle.now + wait)
         else:
             letter, case, encoded = self._crew.dead.bury(parked, outcome.verdict, cycle.now)

@@ -29,7 +29,6 @@ from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import SetupError, TowpathError
 from streams.kafka import KafkaSession
-from streams.lanes import Lanes
 from streams.process import Processor
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
@@ -201,7 +200,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
 
     async def _build(self) -> Engine:
         stage, name = self.stage, self._topology.name
-        codec = Codec((*stage.consumes, *stage.emits, Case), FolderRegistry(self._topology.schemas))
+        codec = Codec((*stage.events, Case), FolderRegistry(self._topology.schemas))
         resources: dict[Any, Any] = {}
         for port in stage.ports:
             opened = port.connect(self._settings)
@@ -226,7 +225,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             stage,
             self._session,
             Processor(stage, codec, resources),
-            Lanes(table, self._session.token, stage.order),
+            table,
             DeadLetters(name, stage.name, codec, who=f"{stage.name}/{self._instance}"),
             effects=effects,
             clock=time.time,
