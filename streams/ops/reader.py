@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from streams import topics
 from streams.config import Settings
 from streams.errors import SetupError
+from streams.kafka_record import record_of
 from streams.record import Record
 from streams.session import Place
 
@@ -80,15 +81,7 @@ class Reader:
             elif error.code() not in _TRANSIENT:
                 raise SetupError(f"{message.topic() or 'the cluster'} cannot be read: {error.str()}")
             return None
-        return Record(
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            message.key(),
-            message.value(),
-            tuple(message.headers() or ()),
-            message.timestamp()[1],
-        )
+        return record_of(message)
 
 
 def committed(admin: AdminClient, groups: Iterable[str]) -> dict[str, Mapping[Place, int]]:

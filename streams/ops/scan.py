@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from streams import topics
 from streams.config import Settings
 from streams.errors import SetupError
+from streams.kafka_record import record_of
 from streams.record import Record
 from streams.session import Place
 
@@ -110,10 +111,8 @@ class Scan:
     def _record(self, message: Message) -> Record | None:
         error = message.error()
         if error is None:
-            topic, partition, offset = message.topic(), message.partition(), message.offset()
-            self.next[topic, partition] = offset + 1
-            headers = tuple(message.headers() or ())
-            return Record(topic, partition, offset, message.key(), message.value(), headers, message.timestamp()[1])
+            self.next[message.topic(), message.partition()] = message.offset() + 1
+            return record_of(message)
         if error.code() == KafkaError._PARTITION_EOF:
             place = (message.topic(), message.partition())
             self.next[place] = max(self.next.get(place, 0), message.offset())
