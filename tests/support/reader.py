@@ -1,0 +1,92 @@
+"""A reader that is none of ours: aiokafka, read_committed, on a thread of its own.
+
+The one rule: it knows Kafka and nothing of the flow; what it has read is what any client would have read.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import Any, Self, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Reads topics from their beginning while it is entered. `records` holds what has come, per topic, in order of arrival."""
+
+    def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
+        self.records: dict[str, list[Any]] = {topic: [] for topic in topics}
+        self._bootstrap = bootstrap
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="reader", daemon=True)
+        self._news = threading.Event()
+        self._consumer: Any = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._call(self._open())
+        self._reading = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reading.cancel()
+        try:
+            self._call(self._consumer.stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def count(self, *topics: str) -> int:
+        """How many records of these topics have come."""
+        return sum(len(self.records[topic]) for topic in topics)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for the next record, at most so long. Raises what the reading has died of."""
+        if self._reading.done():
+            self._reading.result()
+        self._news.wait(seconds)
+        self._news.clear()
+
+    def to_end(self, seconds: float = 60) -> None:
+        """Read on until everything has come that is committed by now."""
+        self._call(self._until(self._call(self._ends()), seconds), seconds + 10)
+
+    def _call(self, work: Coroutine[Any, Any, T], seconds: float = 60) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+
+    async def _open(self) -> None:
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+        )
+        await self._consumer.start()
+        cluster = await self._consumer._client.fetch_all_metadata()  # without a group it asks for no topic by itself
+        self._consumer.assign(
+            [TopicPartition(topic, number) for topic in self.records for number in cluster.partitions_for_topic(topic)]
+        )
+
+    async def _read(self) -> None:
+        async for record in self._consumer:
+            self.records[record.topic].append(record)
+            self._news.set()
+
+    async def _ends(self) -> dict[Any, int]:
+        ends: dict[Any, int] = await self._consumer.end_offsets(self._consumer.assignment())
+        return ends
+
+    async def _until(self, ends: dict[Any, int], seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            for place, end in ends.items():
+                while await self._consumer.position(place) < end:  # noqa: ASYNC110  # a position is not announced
+                    await asyncio.sleep(0.05)
+
+
+def text_headers(record: Any) -> dict[str, str]:
+    """A record's headers as text; the last of a name counts."""
+    return {name: (value or b"").decode() for name, value in record.headers}
