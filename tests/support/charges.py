@@ -73,8 +73,9 @@ def measure(directory: Path, *, orders: int, rate: float = 100.0, timeouts: floa
                 agent.kill()
                 agent.start()
             sending.join()
+            # After two deaths the agent works record by record for a while: see streams/deaths.py.
             whole = lambda: reader.count("payments.captured", "payments.failed") >= orders  # noqa: E731  # a condition
-            wait_for(whole, 180, "not all payments have ended", crew.logs)
+            wait_for(whole, 180 + orders / 8, "not all payments have ended", crew.logs)
             seconds = time.monotonic() - began
             reader.to_end()
             silent = agent.log.count("asking what became of it")
