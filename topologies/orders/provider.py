@@ -7,8 +7,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
@@ -18,6 +16,7 @@ from streams.config import Settings
 from streams.errors import Reject, Retry, SetupError, Unavailable
 from topologies.orders.breaker import Breaker
 from topologies.orders.ports import Captured, Charge, Declined
+from topologies.orders.retry_after import retry_after
 
 log = logging.getLogger("towpath.psp")
 
@@ -141,7 +140,7 @@ class HttpProvider:
         else:
             self.breaker.good(time.monotonic())
         if reply.status in (429, 503):
-            raise Unavailable(_NAME, after=_after(reply.headers.get("retry-after", "")))
+            raise Unavailable(_NAME, after=retry_after(reply.headers.get("retry-after", ""), _LONGEST))
         if reply.status >= 500:
             raise _Unknown(f"answer {reply.status}")
         return reply.status, body
@@ -170,19 +169,6 @@ def _refusal(status: int, body: bytes) -> Exception:
         log.error("the provider does not take our API key (TOWPATH_PSP_API_KEY): %s", error.message)
         return Unavailable(_NAME)
     return Reject(f"the provider refuses: {error.code}: {error.message}")
-
-
-def _after(text: str) -> float | None:
-    """The seconds in a Retry-After: a number, or a date (RFC 9110, 10.2.3)."""
-    if text.isascii() and text.isdigit():
-        seconds = float(text[:9])
-    else:
-        try:
-            when = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST)
 
 
 @asynccontextmanager
