@@ -111,27 +111,11 @@ class Engine:
         waiting = hold is not None and hold.probe > now
         if waiting and not records:
             return True
-        for chance in range(_CHANCES, 0, -1):
-            deaths = self._deaths
-            work = Work(
-                self._crew,
-                self.lanes.cycle(now),
-                probing=hold is not None,
-                careful=deaths.careful,
-                condemned=deaths.condemned,
-            )
-            try:
-                if waiting:
-                    work.park(records)
-                else:
-                    await self._run(work, work.cycle.due(self.stage.batch) if due is None else due, records)
-                break
-            except Unavailable as error:
-                if isinstance(error, Conflict) and chance > 1:
-                    continue  # the database undid it for the sake of another, who is through by now
-                work = Work(self._crew, self.lanes.cycle(now))
-                work.away = Failure("Unavailable", str(error), "Unavailable", error.after, error.dependency)
-                work.park(records)
+        if waiting:
+            work = self._work(now)
+            work.park(records)
+        else:
+            work = await self._try(due, records, now)
         if (records or work.cycle.partitions) and not await self._commit(work, records):
             return False
         if work.away is not None:
@@ -140,6 +124,31 @@ class Engine:
             self.gate.open()
         self.gate.measure(self.lanes)
         return True
+
+    async def _try(self, due: Sequence[Lane] | None, records: Sequence[Record], now: float) -> Work:
+        """Run the work, and again if the database undid it for another's sake; while the store is away, park it all."""
+        chances = _CHANCES
+        while True:
+            work = self._work(now)
+            try:
+                await self._run(work, work.cycle.due(self.stage.batch) if due is None else due, records)
+            except Unavailable as error:
+                chances -= 1
+                if isinstance(error, Conflict) and chances:
+                    continue  # the other one is through by now
+                work = Work(self._crew, self.lanes.cycle(now))
+                work.away = Failure("Unavailable", str(error), "Unavailable", error.after, error.dependency)
+                work.park(records)
+            return work
+
+    def _work(self, now: float) -> Work:
+        return Work(
+            self._crew,
+            self.lanes.cycle(now),
+            probing=self.gate.hold is not None,
+            careful=self._deaths.careful,
+            condemned=self._deaths.condemned,
+        )
 
     async def _handle_one_by_one(self, records: Sequence[Record]) -> None:
         """Each lane and each record in a transaction of its own, with a marker before it that says which it is."""

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
-from streams import migrate
+from streams import migrate, names
 from streams.config import Settings
 from streams.errors import Conflict, Unavailable
 from streams.testing import Simulation
@@ -109,24 +109,40 @@ def test_a_deadlock_with_a_stranger_is_a_conflict(postgres_url: str, other: psyc
     inbox.close()
 
 
-def test_the_engine_runs_a_conflicting_batch_again_and_nobody_notices(postgres_url: str) -> None:
+FAIL_AT_FIRST = """CREATE SEQUENCE tries; CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('tries') <= {times} THEN RAISE EXCEPTION USING ERRCODE = '{state}'; END IF; RETURN NEW; END $$;
+    CREATE TRIGGER t BEFORE INSERT ON reservations FOR EACH STATEMENT EXECUTE FUNCTION fail();
+    INSERT INTO stock VALUES ('a', 10, 0)"""  # a sequence counts on when all else is undone
+
+
+@pytest.mark.parametrize(
+    ("state", "times", "tries", "held"),
+    [
+        ("40001", 4, 5, False),  # a conflict: again at once, and nobody notices
+        ("40001", 5, 5, True),  # not for ever
+        ("55P03", 1, 1, True),  # an outage is probed when its time comes
+    ],
+)
+def test_what_the_database_undid_is_run_again_and_an_outage_is_not(
+    postgres_url: str, other: psycopg.Connection[Any], state: str, times: int, tries: int, held: bool
+) -> None:
     migrate.upgrade(postgres_url, migrate.stores(orders))
-    with raw(postgres_url) as connection:
-        connection.execute("CREATE SEQUENCE tries")  # it counts on when all else is undone
-        connection.execute("""CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF nextval('tries') <= 3 THEN RAISE EXCEPTION USING ERRCODE = '40001'; END IF; RETURN NEW; END $$""")
-        connection.execute("CREATE TRIGGER t BEFORE INSERT ON reservations FOR EACH STATEMENT EXECUTE FUNCTION fail()")
-        connection.execute("INSERT INTO stock VALUES ('a', 10, 0)")
-        with Simulation(orders, stages=["inventory"], settings=Settings(store=postgres_url)) as flow:
-            for number in range(3):
-                flow.produce(accepted(f"o{number}", {"a": 2}))
-            flow.run()
-            assert len(flow.outputs(StockReserved)) == 3
-            totals = flow.workers[0].engine.totals
-            assert (totals["done"], totals["unavailable"], totals["retry"]) == (3, 0, 0)
-            assert flow.parked("inventory") == []
-        assert connection.execute("SELECT on_hand, reserved FROM stock").fetchall() == [(10, 6)]
-        assert connection.execute("SELECT last_value > 3 FROM tries").fetchone() == (True,)
+    other.execute(FAIL_AT_FIRST.format(times=times, state=state))
+
+    def seen() -> int:
+        (value,) = other.execute("SELECT last_value FROM tries").fetchone() or (0,)
+        return int(value)
+
+    with Simulation(orders, stages=["inventory"], settings=Settings(store=postgres_url)) as flow:
+        flow.produce(accepted("o1", {"a": 2}))
+        while not (flow.workers[0].engine.totals["done"] or flow.workers[0].engine.gate.hold):
+            flow.workers[0].cycle()
+        assert (seen(), flow.workers[0].engine.gate.hold is not None) == (tries, held)
+        assert bool(flow.broker.read(names.retry("orders", "inventory"))) == held
+        flow.run(60)
+        assert len(flow.outputs(StockReserved)) == 1
+        assert (flow.workers[0].engine.totals["retry"], flow.parked("inventory")) == (0, [])
+    assert other.execute("SELECT on_hand, reserved FROM stock").fetchall() == [(10, 2)]
 
 
 def accepted(order_id: str, demand: dict[str, int]) -> OrderAccepted:
