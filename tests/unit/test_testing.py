@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from streams import names
 from streams.dead import State
 from streams.errors import EncodeError
 from streams.testing import Simulation
@@ -127,3 +128,17 @@ def test_a_port_that_is_not_replaced_is_opened_and_closed_with_the_worker() -> N
         assert closed == ["world"]
     finally:
         world.connect = connected
+
+
+def test_a_crash_that_was_ordered_may_come_as_a_worker_stops() -> None:
+    with start() as flow:
+        flow.produce(Asked("k", 1))
+        flow.run()
+        flow.broker.crash_next(names.transactional_id("moves", "play", "a"))
+        worker = flow.workers[0]
+        worker.close()
+        assert worker.ended == "crashed"
+        flow.start("play")
+        flow.produce(Asked("k", 2))
+        flow.run(seconds=26)
+        assert numbers(flow) == [1, 2]
