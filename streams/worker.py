@@ -75,6 +75,7 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
     await app.start()
     log.info("%s: stages %s, http://%s:%d/health", topology.name, ", ".join(h.stage.name for h in hosts), *web)
     await stopped.wait()
+    await asyncio.gather(*(host.drain() for host in hosts))  # at once: Faust stops one after the other
     await app.stop()
     failures = [host.failure for host in hosts if host.failure]
     for failure in failures:
@@ -232,8 +233,8 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             block=self.block,
         )
 
-    async def on_stop(self) -> None:
-        """Drain the cycle at work, leave the group, close the ports."""
+    async def drain(self) -> None:
+        """Let the cycle at work end, or give it up; then leave the group."""
         self._ending = True
         self._begun.set()
         try:
@@ -246,9 +247,12 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
                 await asyncio.wait_for(self.block(self._session.close), _LEAVE)
             except TimeoutError:
                 self.stuck_at_end = True
-                return
-        await self._resources.aclose()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def on_stop(self) -> None:
+        """Close the ports."""
+        if not self.stuck_at_end:
+            await self._resources.aclose()
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     @mode.Service.task  # type: ignore[untyped-decorator]  # mode has no types
     async def _watch(self) -> None:
