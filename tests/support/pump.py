@@ -35,24 +35,28 @@ class Pump:
         self._crew = crew
         self._send = send
         self._ended = ended
+        self._sent = 0
         self.struck: list[str] = []
 
     def run(self, total: int, window: int, blows: list[Blow], patience: float = 60) -> None:
         """Send `total` records, at most `window` of them on their way at once, until all have ended and every blow has fallen.
 
-        A worker that ends is started again. Fails when nothing has moved for `patience` seconds.
+        A worker that ends is started again. Fails when nothing has moved for `patience` seconds. A second call goes on where
+        the first has ended; its `total` is that of both.
         """
         blows = sorted(blows, key=lambda blow: blow.at)
-        sent, before, since, fell = 0, -1, time.monotonic(), 0
+        before, since, fell = -1, time.monotonic(), 0
         while (now := self._ended()) < total or blows:
             if now != before:
                 before, since = now, time.monotonic()
             if time.monotonic() - since > patience:
                 waiting = [blow.name for blow in blows]
-                raise AssertionError(f"{now} of {total} ended, {sent} sent, {self.struck}, {waiting}\n{self._crew.logs()}")
-            while sent < min(total, now + window):
-                self._send(sent)
-                sent += 1
+                raise AssertionError(
+                    f"{now} of {total} ended, {self._sent} sent, {self.struck}, {waiting}\n{self._crew.logs()}"
+                )
+            while self._sent < min(total, now + window):
+                self._send(self._sent)
+                self._sent += 1
             if blows and max(blows[0].at, min(fell + GAP, total)) <= now and blows[0].when():
                 blow, fell = blows.pop(0), now
                 self.struck.append(f"{blow.name} at {now}")

@@ -26,12 +26,19 @@ class Reader:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._call(self._open())
+        try:
+            self._call(self._open())
+        except BaseException:
+            self._close()
+            raise
         self._reading = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._reading.cancel()
+        self._close()
+
+    def _close(self) -> None:
         try:
             self._call(self._consumer.stop())
         finally:
@@ -66,10 +73,15 @@ class Reader:
             fetch_max_wait_ms=100,
         )
         await self._consumer.start()
+        async with asyncio.timeout(30):
+            while None in (numbers := await self._partitions()).values():  # noqa: ASYNC110  # nobody announces metadata
+                await asyncio.sleep(0.05)
+        self._consumer.assign([TopicPartition(topic, number) for topic, found in numbers.items() for number in found or ()])
+
+    async def _partitions(self) -> dict[str, set[int] | None]:
+        """The partitions of each topic; none of one that this broker has not heard of yet."""
         cluster = await self._consumer._client.fetch_all_metadata()  # without a group it asks for no topic by itself
-        self._consumer.assign(
-            [TopicPartition(topic, number) for topic in self.records for number in cluster.partitions_for_topic(topic)]
-        )
+        return {topic: cluster.partitions_for_topic(topic) for topic in self.records}
 
     async def _read(self) -> None:
         async for record in self._consumer:
