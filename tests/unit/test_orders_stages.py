@@ -23,6 +23,7 @@ from topologies.orders import orders
 from topologies.orders.events import (
     Demand,
     Ending,
+    NotificationSent,
     OrderAccepted,
     OrderRejected,
     PaymentCaptured,
@@ -37,6 +38,7 @@ from topologies.orders.notification import notify
 from topologies.orders.payment import capture
 from topologies.orders.ports import FileMailer, Letter, OwnProvider, mail, psp
 from topologies.orders.stock import Stock, levels, stock
+from topologies.orders.subscribers import subscribers
 
 RECORD = Record("any.topic", 0, 0, b"o1", b"")
 
@@ -190,6 +192,13 @@ def test_the_provider_declines_about_the_share_it_is_told() -> None:
 SHORT = (Shortage("a", "NAME a", 2, 1),)
 
 
+class Nobody:
+    """Subscribers: none."""
+
+    def of(self, _: str) -> tuple[list[str], list[str]]:
+        return [], []
+
+
 @pytest.mark.parametrize(
     ("end", "ending", "code", "says"),
     [
@@ -202,8 +211,9 @@ SHORT = (Shortage("a", "NAME a", 2, 1),)
 )
 def test_every_end_is_told(tmp_path: Path, end: Any, ending: Ending, code: str | None, says: list[str]) -> None:
     mailer = FileMailer(tmp_path / "deep" / "letters.jsonl")
-    sent = notify(end, context("notification", mail, mailer))
+    (sent,) = notify(end, Context(RECORD, "e1", "notification", 1, 1500000000.0, {mail: mailer, subscribers: Nobody()}))
     mailer.close()
+    assert isinstance(sent, NotificationSent)
     assert (sent.ending, sent.code, sent.order_id, sent.customer_id) == (ending, code, end.order_id, end.customer_id)
     assert all(part in sent.message for part in says)
     assert json.loads((tmp_path / "deep" / "letters.jsonl").read_text()) == {
@@ -277,8 +287,9 @@ def test_the_graph_is_the_designed_flow() -> None:
         "settlement": ({"payments.captured", "payments.settled", "payments.disputed"}, {"orders.disputed"}),
         "notification": (
             {"orders.rejected", "inventory.rejected", "payments.failed", "payments.captured", "orders.disputed"},
-            {"notifications.sent"},
+            {"notifications.sent", "notifications.requested"},
         ),
+        "delivery": ({"notifications.requested"}, {"notifications.sent"}),
     }
     assert orders.schemas.is_dir()
 

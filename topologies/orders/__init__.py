@@ -6,6 +6,7 @@ The one rule: this page is the whole graph; what flows between the stages is in 
 from pathlib import Path
 
 from streams.topology import Topology
+from topologies.orders.delivery import delivery
 from topologies.orders.events import NotificationSent, OrderSubmitted, PaymentDisputed, PaymentSettled, StockReleased
 from topologies.orders.intake import intake
 from topologies.orders.inventory import inventory
@@ -16,8 +17,9 @@ from topologies.orders.settlement import settlement
 orders = Topology(
     "orders",
     sources=[OrderSubmitted, PaymentSettled, PaymentDisputed],
-    stages=[intake, inventory, payment, settlement, notification],
+    stages=[intake, inventory, payment, settlement, notification, delivery],
     sinks=[StockReleased, NotificationSent],
+    joint=[NotificationSent],  # told at once by letter, or when the customer's own subscriber has taken it
     partitions=4,
     schemas=Path(__file__).parents[2] / "schemas",
 )

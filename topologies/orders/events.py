@@ -186,3 +186,24 @@ class NotificationSent(msgspec.Struct, frozen=True):
     subject: str
     message: str
     code: str | None = None
+
+
+@event("notifications.requested", key="subscriber_id")
+class DeliveryRequested(msgspec.Struct, frozen=True):
+    """A message that one subscriber is to be sent. `kind` is the order's ending, or `disputed`.
+
+    `delivery_id` is the same however often it is sent; `event_id` names what it tells of. It is the `lead` by which the
+    customer hears of it: a letter takes its place if it cannot be delivered.
+    """
+
+    subscriber_id: str
+    delivery_id: str
+    event_id: str
+    kind: str
+    at: datetime
+    order_id: str
+    customer_id: str
+    code: str | None
+    subject: str
+    message: str
+    lead: bool

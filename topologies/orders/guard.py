@@ -91,7 +91,7 @@ class Guard:
 
 
 class _Resolver(ThreadedResolver):
-    """Finds addresses as the system does. One that is refused spoils the whole name: no honest one has such beside good ones."""
+    """Finds addresses as the system does. One that is refused spoils the whole name: an honest one has none."""
 
     def __init__(self, guard: Guard) -> None:
         super().__init__()
