@@ -41,11 +41,23 @@ class Shortage(msgspec.Struct, frozen=True):
 
 
 class Ending(StrEnum):
-    """How an order ended: paid for, turned down before payment, or turned down by the payment."""
+    """How an order ended for its customer: paid for, turned down before payment, or without a payment in the end.
+
+    An unpaid one was declined, not paid in time, or cancelled; the `code` beside it says which.
+    """
 
     CONFIRMED = "confirmed"
     REJECTED = "rejected"
     UNPAID = "unpaid"
+
+
+class Closing(StrEnum):
+    """How an order that was accepted ended: paid for, declined, not paid in time, or cancelled."""
+
+    CONFIRMED = "confirmed"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
 
 
 @event("orders.submitted", key="order_id")
@@ -58,6 +70,18 @@ class OrderSubmitted(msgspec.Struct, frozen=True):
     placed_at: datetime
     currency: str
     lines: tuple[OrderLine, ...]
+
+
+@event("orders.cancelled", key="order_id")
+class OrderCancelled(msgspec.Struct, frozen=True):
+    """Somebody wants the order no more; it may come at any moment, even before the order. `reason` is for the customer.
+
+    `by` says who: customer, shop, or whatever the producer calls it.
+    """
+
+    order_id: str
+    reason: str
+    by: str
 
 
 @event("orders.accepted", key="order_id")
@@ -92,6 +116,13 @@ class StockReserved(msgspec.Struct, frozen=True):
     currency: str
     total_minor: int
     demand: tuple[Demand, ...]
+
+
+@event("inventory.payment-due", key="order_id")
+class PaymentDue(msgspec.Struct, frozen=True):
+    """What inventory sends itself for later: by now the order should be paid for."""
+
+    order_id: str
 
 
 @event("inventory.rejected", key="order_id")
@@ -130,6 +161,32 @@ class PaymentFailed(msgspec.Struct, frozen=True):
     reason: str
 
 
+@event("payments.refund-requested", key="order_id")
+class RefundRequested(msgspec.Struct, frozen=True):
+    """Money was taken for an order that is not delivered: it goes back, all of it. Says why the order is not delivered."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    payment_id: str
+    code: str
+    reason: str
+
+
+@event("payments.refunded", key="order_id")
+class PaymentRefunded(msgspec.Struct, frozen=True):
+    """The customer has the money back."""
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    payment_id: str
+    code: str
+    reason: str
+
+
 @event("payments.settled", key="order_id")
 class PaymentSettled(msgspec.Struct, frozen=True):
     """The provider has paid out what it took for us. It says so in a webhook; nothing but the signature has been checked."""
@@ -163,9 +220,27 @@ class OrderDisputed(msgspec.Struct, frozen=True):
     amount_minor: int
 
 
+@event("orders.closed", key="order_id")
+class OrderClosed(msgspec.Struct, frozen=True):
+    """How an order that was accepted and found its stock ended: inventory decides, in one place, whatever raced for it.
+
+    One that is cancelled after it was confirmed is closed once more. `payment_id` is that of a confirmed one; of all others
+    `code` and `reason` say why.
+    """
+
+    order_id: str
+    customer_id: str
+    currency: str
+    total_minor: int
+    closing: Closing
+    payment_id: str | None = None
+    code: str | None = None
+    reason: str | None = None
+
+
 @event("inventory.released", key="order_id")
 class StockReleased(msgspec.Struct, frozen=True):
-    """The compensation of a failed payment: what was set aside is for sale again. Says why, as the payment did."""
+    """What an order had set aside, or had been shipped, is for sale again. Says why, as whatever caused it did."""
 
     order_id: str
     customer_id: str
