@@ -7,7 +7,7 @@ After OWASP's Server-Side Request Forgery Prevention Cheat Sheet and the registr
 
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 import aiohttp
@@ -115,6 +115,8 @@ def webhook_url(text: str) -> URL:
         raise Refused("a webhook's URL begins with https:// and a host")
     if url.user is not None or url.password is not None:
         raise Refused("a webhook's URL has no user and no password")
+    if _disguised(host):
+        raise Refused(f"{host} is an address in disguise: it is written with four numbers from 0 to 255")
     if len(text) > _LONGEST:
         raise Refused(f"a webhook's URL has at most {_LONGEST} characters")
     return url
@@ -126,6 +128,21 @@ def allowed(text: str) -> Sequence[Network]:
         return [ip_network(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise SetupError(str(error), where="TOWPATH_WEBHOOK_ALLOW", fix="write it as 127.0.0.1,10.1.0.0/16") from None
+
+
+def _disguised(host: str) -> bool:
+    """Whether some would read a host as an IPv4 address that is not written as one (as WHATWG's URL standard, 3.5: `127.1`)."""
+    if ":" in host:
+        return False
+    last = host.rstrip(".").rpartition(".")[2]
+    try:
+        int(last, 16 if last.startswith("0x") else 10)
+        IPv4Address(host)
+    except AddressValueError:
+        return True
+    except ValueError:
+        return False
+    return False
 
 
 def _plain(address: Address) -> Address:

@@ -57,6 +57,8 @@ class HttpHooks:
                 status, wish = reply.status, reply.headers.get("retry-after", "")
         except SetupError as error:
             raise Reject(f"subscriber {to.subscriber_id}: {error.what}") from None
+        except aiohttp.InvalidURL as error:
+            raise Reject(f"nothing is sent to subscriber {to.subscriber_id}: this is no URL ({error})") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             refused = error if isinstance(error, Refused) else getattr(error, "os_error", None)
             if isinstance(refused, Refused):

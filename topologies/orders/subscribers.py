@@ -55,11 +55,6 @@ class Subscriber(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...]
     ended: str | None = None
 
-    @property
-    def shown(self) -> str:
-        """What may be shown of the secrets: that they are there."""
-        return f"{len(self.secrets)} secret{'s' if len(self.secrets) != 1 else ''}"
-
 
 class Subscribers:
     """The table within one database transaction. A batch's customers are looked up at once (see `streams.store.Bulk`)."""
