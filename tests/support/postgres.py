@@ -92,6 +92,10 @@ class Meanwhile:
         except Exception as error:  # handed to whoever asks
             self._result = error
 
+    def join(self, seconds: float) -> None:
+        """Wait so long for its end, which may not come."""
+        self._thread.join(seconds)
+
     def result(self) -> Any:
         self._thread.join(60)
         assert not self._thread.is_alive()
