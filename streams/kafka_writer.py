@@ -43,6 +43,7 @@ class Writer:
         self._producer = Producer({**DEFAULTS, **mine, "transactional.id": transactional_id}, logger=log)
         self._outputs = outputs
         self._opened = False
+        self._undecided = False  # a transaction has begun and neither end of it is known
         self.stopping = False
 
     def write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition] = (), group: Any = None) -> None:
@@ -50,20 +51,22 @@ class Writer:
         producer = self._producer
         try:
             self.open()
-            producer.begin_transaction()
+            self._begin()
             self._produce(outputs)
             if offsets:
                 self._until_done(producer.send_offsets_to_transaction, list(offsets), group)
             self._until_done(producer.commit_transaction)
+            self._undecided = False
         except KafkaException as error:
             self._undo(error)
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
         """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that."""
         try:
-            self._producer.begin_transaction()
+            self._begin()
             self._until_done(self._producer.send_offsets_to_transaction, list(offsets), group)
             self._until_done(self._producer.abort_transaction)
+            self._undecided = False
         except KafkaException as error:
             with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
                 self._undo(error)
@@ -81,7 +84,12 @@ class Writer:
         """Let go of the producer; an open transaction is left to its timeout or to the next of the same id."""
         with suppress(KafkaException):  # a fenced producer says once more that it is fenced
             self._producer.purge()
-            self._producer.close()
+            if not self._undecided:  # else it would abort, and wait for a broker that is away: for ever, and nobody else runs
+                self._producer.close()
+
+    def _begin(self) -> None:
+        self._producer.begin_transaction()
+        self._undecided = True
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         produce = self._producer.produce
@@ -102,6 +110,7 @@ class Writer:
             self._until_done(self._producer.abort_transaction)
         except KafkaException as failed:
             raise Fenced(f"a transaction cannot be aborted: {failed.args[0].str()}") from error
+        self._undecided = False
         raise Aborted(cause.str()) from error
 
     def _until_done(self, call: Callable[..., None], *arguments: Any) -> None:
