@@ -1,0 +1,26 @@
+"""The `towpath` command without lanes: no table is followed and no record is asked whether it must queue.
+
+The one rule: nothing else differs. It is what lanes are measured against; a failing record would be lost here.
+"""
+
+from typing import Any
+
+from streams import worker
+from streams.cli import main
+from streams.session import Inputs
+from streams.work import Work
+
+
+def _blind(lead: str, others: tuple[str, ...], _table: str) -> Inputs:
+    return Inputs(lead, others)
+
+
+async def _one(self: Any, record: Any) -> None:
+    outcome = await self._attempt(record, 1)
+    self.outputs += outcome.outputs
+
+
+if __name__ == "__main__":
+    worker.Inputs = _blind  # type: ignore[attr-defined,assignment]  # the whole point of this file
+    Work._one = _one  # type: ignore[method-assign]  # as above
+    main()
