@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, bindparam, delete, insert, select
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, bindparam, delete, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -21,6 +21,7 @@ from streams import database, migrate
 from streams.database import available
 from streams.errors import Conflict, SetupError, Unavailable
 from streams.record import Output, Record
+from streams.rows import Rows
 from streams.session import Place
 from streams.stage import Store
 
@@ -53,7 +54,7 @@ _old = (
 _remove = delete(_inbox).where(
     _inbox.c.consumer == bindparam("consumer"), _inbox.c.event_id.in_(bindparam("ids", expanding=True))
 )
-_add = insert(_inbox)
+_rows = Rows(_inbox)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode
 
@@ -72,6 +73,15 @@ class Bulk(Protocol):
 
     def flush(self) -> None:
         """Write what is still in memory: the batch is about to be committed."""
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """What a repository may offer that remembers events itself, beside the inbox."""
+
+    def forget(self, before: float) -> int:
+        """Remove what was remembered before a time (seconds since the Unix epoch). How many rows."""
         ...
 
 
@@ -163,7 +173,7 @@ class Journal:
             for event_id, record in sorted(self._new.items())  # all write in one order: nobody waits in a circle
         ]
         try:
-            self._connection.execute(_add, rows)
+            _rows.write(self._connection, rows)
         except IntegrityError as error:  # the same event has come by another partition, and its batch was faster
             raise Conflict("database") from error
 
@@ -228,7 +238,8 @@ class Inbox:
         """Forget events recorded before a time (seconds since the Unix epoch) that `done` says cannot come again.
 
         `done` is asked with the place and offset of the record that brought an event. In steps of 500 rows, each a
-        transaction of its own. Returns the counts `old` (recorded before that time) and `pruned`.
+        transaction of its own. Returns the counts `old` (recorded before that time) and `pruned`. A repository that is
+        `Forgetful` forgets as well.
         """
         counts = {"old": 0, "pruned": 0}
         asked = {"consumer": self._consumer, "before": int(before * 1000), "after": "", "count": _CHUNK}
@@ -241,8 +252,14 @@ class Inbox:
             counts["old"] += len(rows)
             counts["pruned"] += len(ids)
             if len(rows) < _CHUNK:
-                return counts
+                break
             asked["after"] = rows[-1].event_id
+        if not dry_run:
+            with available(), self._engine.begin() as connection:
+                repository = self._store.repository(connection)
+                if isinstance(repository, Forgetful):
+                    repository.forget(before)
+        return counts
 
     def close(self) -> None:
         """Let go of the connection."""
