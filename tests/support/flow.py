@@ -3,9 +3,6 @@
 The one rule: each copy has a name of its own, so that no test sees another's records.
 """
 
-import os
-import subprocess
-import sys
 import uuid
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -16,7 +13,7 @@ from confluent_kafka import Producer
 from tests.support.contracts import Contracts
 from tests.support.flaky import ATTEMPTS, PARTITIONS, fate, write_schemas
 from tests.support.pump import sender
-from tests.support.workers import ROOT, Crew, Worker
+from tests.support.workers import Crew, Worker, towpath
 
 MODULE = "tests.support.flaky"
 STAGES = ("split", "join")
@@ -45,7 +42,7 @@ class Flow(Crew):
         self.producer: Producer = sender(bootstrap)
         self.sent: list[Item] = []
         if topics:
-            apply_topics(MODULE, self.environment)
+            towpath(self.environment, "topics", "apply", MODULE)
 
     def worker(self, instance: str, *stages: str) -> Worker:
         """Start one worker of some stages; of all without any."""
@@ -116,20 +113,6 @@ class Flow(Crew):
             last = {record.key: record for record in records[topic]}
             assert [record.key for record in last.values() if record.value is not None] == [], f"parked in {topic}"
             assert last, f"nothing was ever parked in {topic}: this run shows nothing"
-
-
-def apply_topics(module: str, environment: dict[str, str]) -> None:
-    """`towpath topics apply`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "streams", "topics", "apply", module],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def header(record: Any, name: str) -> bytes | None:

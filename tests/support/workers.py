@@ -148,6 +148,21 @@ class Crew:
         return "\n".join(f"--- {worker.name} {worker.ends}\n{worker.log[-1500:]}" for worker in self.workers)
 
 
+def towpath(environment: Mapping[str, str], *arguments: str) -> str:
+    """Run the command to its good end. Returns what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "streams", *arguments],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if not k.startswith("TOWPATH_")} | dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def wait_for(done: Callable[[], bool], seconds: float, what: str, more: Callable[[], str] = str) -> None:
     """Ask again and again until it is so, or fail with `what` and `more`."""
     deadline = time.monotonic() + seconds
