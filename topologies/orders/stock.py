@@ -23,12 +23,11 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
-    insert,
     select,
-    update,
 )
 from sqlalchemy.engine import Connection
 
+from streams.rows import Rows
 from streams.stage import Store
 from topologies.orders.events import Demand, OrderAccepted, Shortage
 
@@ -64,14 +63,11 @@ _lock_levels = (
     .with_for_update(key_share=True)
 )
 _of_orders = select(reservations).where(reservations.c.order_id.in_(bindparam("some", expanding=True)))
-_row = (reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of"))
-_add_level = insert(levels)
-_set_level = (
-    update(levels).where(levels.c.sku == bindparam("of")).values(on_hand=bindparam("there"), reserved=bindparam("promised"))
+_let_go = delete(reservations).where(
+    (reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of"))
 )
-_hold = insert(reservations)
-_ship = update(reservations).where(_row).values(shipped=True)
-_let_go = delete(reservations).where(_row)
+_level_rows = Rows(levels, replace=True)
+_held_rows = Rows(reservations, replace=True)
 
 
 class _Level(msgspec.Struct, frozen=True):
@@ -158,27 +154,25 @@ class Stock:
 
     def flush(self) -> None:
         """Write what has changed since it was read."""
-        new, changed = [], []
-        for sku, stored in self._stored_levels.items():
-            level = self._levels[sku]
-            if level and level != stored:
-                if stored is None:
-                    new.append({"sku": sku, "on_hand": level.on_hand, "reserved": level.reserved})
-                else:
-                    changed.append({"of": sku, "there": level.on_hand, "promised": level.reserved})
-        hold: list[dict[str, object]] = []
-        ship, let_go = [], []
+        changed = [
+            {"sku": sku, "on_hand": level.on_hand, "reserved": level.reserved}
+            for sku, stored in self._stored_levels.items()
+            if (level := self._levels[sku]) and level != stored
+        ]
+        held: list[dict[str, object]] = []
+        let_go = []
         for order_id, before in self._stored_orders.items():
             now = self._orders[order_id]
             let_go += [{"order": order_id, "of": sku} for sku in before.keys() - now.keys()]
-            for sku, held in now.items():
-                if sku not in before:
-                    hold.append({"order_id": order_id, "sku": sku} | msgspec.structs.asdict(held))
-                elif held != before[sku]:
-                    ship.append({"order": order_id, "of": sku})
-        for statement, rows in ((_add_level, new), (_set_level, changed), (_let_go, let_go), (_ship, ship), (_hold, hold)):
-            if rows:
-                self._connection.execute(statement, rows)
+            held += [
+                {"order_id": order_id, "sku": sku} | msgspec.structs.asdict(line)
+                for sku, line in now.items()
+                if line != before.get(sku)
+            ]
+        _level_rows.write(self._connection, changed)
+        if let_go:
+            self._connection.execute(_let_go, let_go)
+        _held_rows.write(self._connection, held)
         self._stored_levels.clear()
         self._stored_orders.clear()
 
