@@ -120,7 +120,7 @@ class Simulation:
 
     def outputs(self, event: type[E]) -> list[E]:
         """All events on a class's topic that a read_committed reader sees, in order within each partition."""
-        decode = self._codec.decoder(event)
+        decode = _decoder(self._codec, event)  # type: ignore[arg-type]  # a class is hashable, a type variable need not be
         return [decode(record.value) for record in self.broker.read(event_info(event).topic)]
 
     def letters(self, stage: str) -> list[Record]:
@@ -129,7 +129,7 @@ class Simulation:
 
     def cases(self) -> list[Case]:
         """Every case as it stands now."""
-        decode = self._codec.decoder(Case)
+        decode = _decoder(self._codec, Case)
         found = [decode(record.value) for record in self.broker.read(names.cases(self.topology.name))]
         return list({case.case_id: case for case in found}.values())
 
@@ -276,6 +276,12 @@ class _Session(MemorySession):
 def _codec(topology: Topology) -> Codec:
     """Checked once, not in every test."""
     return Codec((*topology.by_topic.values(), Case), FolderRegistry(topology.schemas))
+
+
+@lru_cache(maxsize=256)
+def _decoder(codec: Codec, event: Any) -> Callable[[bytes | None], Any]:
+    """Compiled once."""
+    return codec.decoder(event)
 
 
 async def _in_place(call: Callable[..., T], /, *arguments: Any) -> T:
