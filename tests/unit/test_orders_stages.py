@@ -4,40 +4,37 @@ import asyncio
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from streams import migrate
 from streams.config import Settings
-from streams.errors import Reject, SetupError, Unavailable
+from streams.errors import SetupError, Unavailable
 from streams.record import Record
 from streams.stage import Context, Port
-from streams.store import Inbox
 from tests.unit.test_orders_intake import PLACED
 from topologies.orders import orders
 from topologies.orders.events import (
+    Closing,
     Demand,
     Ending,
     NotificationSent,
-    OrderAccepted,
+    OrderClosed,
     OrderRejected,
     PaymentCaptured,
     PaymentFailed,
+    PaymentRefunded,
+    RefundRequested,
     Shortage,
     StockRejected,
-    StockReleased,
     StockReserved,
 )
-from topologies.orders.inventory import release, reserve, ship
+from topologies.orders.inventory import deadline
 from topologies.orders.notification import notify
-from topologies.orders.payment import capture
-from topologies.orders.ports import FileMailer, Letter, OwnProvider, mail, psp
-from topologies.orders.stock import Stock, levels, stock
+from topologies.orders.payment import capture, refund
+from topologies.orders.ports import FileMailer, Letter, OwnProvider, Refund, mail, psp
 from topologies.orders.subscribers import subscribers
 
 RECORD = Record("any.topic", 0, 0, b"o1", b"")
@@ -47,121 +44,15 @@ def context(stage: str, resource: Any = None, value: Any = None, event_id: str =
     return Context(RECORD, event_id, stage, 1, 1500000000.0, {resource: value})
 
 
-def accepted(order_id: str, *demand: tuple[str, int]) -> OrderAccepted:
-    lines = tuple(Demand(sku, f"NAME {sku}", quantity) for sku, quantity in demand)
-    return OrderAccepted(order_id, "c1", "s1", PLACED, "USD", 500, lines)
-
-
 def failed(order_id: str) -> PaymentFailed:
     return PaymentFailed(order_id, "c1", "USD", 500, "card-declined", "Your bank declined the payment.")
 
 
-@pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Stock]:
-    """Ten of a, five of b, one of c."""
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    migrate.upgrade(url, [stock])
-    inbox = Inbox(url, "orders.inventory", stock)
-    inbox.open()
-    with inbox.batch([], 0.0) as journal:
-        journal.repository.restock({"a": 10, "b": 5, "c": 1})
-        yield journal.repository
-    inbox.close()
+WHY = ("cancelled", "I have found it elsewhere.")
 
 
-def free(shelf: Stock, *skus: str) -> list[int]:
-    """How many of each can be had, asked as a customer would: by wanting too many."""
-    short = shelf.reserve("probe", [Demand(sku, "", 10**9) for sku in skus])
-    return [shortage.available for shortage in short]
-
-
-def on_hand(shelf: Stock) -> dict[str, int]:
-    shelf.flush()
-    return {sku: count for sku, count, _ in shelf._connection.execute(select(levels))}
-
-
-def test_an_order_takes_all_of_its_lines(shelf: Stock) -> None:
-    order = accepted("o1", ("a", 4), ("b", 5))
-    assert reserve(order, context("inventory", stock, shelf)) == StockReserved("o1", "c1", "USD", 500, order.demand)
-    assert free(shelf, "a", "b", "c") == [6, 0, 1]
-
-
-def test_an_order_that_comes_up_short_takes_nothing(shelf: Stock) -> None:
-    rejected = reserve(accepted("o1", ("a", 4), ("c", 2), ("unknown", 1)), context("inventory", stock, shelf))
-    assert isinstance(rejected, StockRejected)
-    assert rejected.code == "out-of-stock"
-    assert rejected.reason == "We do not have enough of NAME c and NAME unknown."
-    assert rejected.shortages == (Shortage("c", "NAME c", 2, 1), Shortage("unknown", "NAME unknown", 1, 0))
-    assert free(shelf, "a", "b", "c") == [10, 5, 1]
-
-
-def test_many_shortages_are_told_in_few_words(shelf: Stock) -> None:
-    rejected = reserve(accepted("o1", *((str(number), 1) for number in range(5))), context("inventory", stock, shelf))
-    assert isinstance(rejected, StockRejected)
-    assert rejected.reason == "We do not have enough of NAME 0, NAME 1, NAME 2 and 2 more."
-    assert len(rejected.shortages) == 5
-
-
-def test_an_order_sent_twice_is_taken_and_paid_for_once(shelf: Stock) -> None:
-    ctx = context("inventory", stock, shelf)
-    assert isinstance(reserve(accepted("o1", ("a", 4)), ctx), StockReserved)
-    assert reserve(accepted("o1", ("a", 4)), ctx) is None
-    assert free(shelf, "a") == [6]
-
-
-def test_an_unpaid_order_goes_back_on_sale_once(shelf: Stock) -> None:
-    ctx = context("inventory", stock, shelf)
-    reserve(accepted("o1", ("b", 5), ("a", 4)), ctx)
-    reserve(accepted("o2", ("a", 1)), ctx)
-    released = release(failed("o1"), ctx)
-    assert released == StockReleased(
-        "o1",
-        "c1",
-        "USD",
-        500,
-        "card-declined",
-        "Your bank declined the payment.",
-        (Demand("a", "NAME a", 4), Demand("b", "NAME b", 5)),
-    )
-    assert release(failed("o1"), ctx).demand == ()
-    assert free(shelf, "a", "b") == [9, 5]
-
-
-PAID = PaymentCaptured("o1", "c1", "USD", 500, "pay_1")
-
-
-def test_a_paid_order_leaves_the_shelf_once(shelf: Stock) -> None:
-    ctx = context("inventory", stock, shelf)
-    reserve(accepted("o1", ("a", 4), ("b", 5)), ctx)
-    reserve(accepted("o2", ("a", 1)), ctx)
-    assert on_hand(shelf) == {"a": 10, "b": 5, "c": 1}
-    for _ in range(2):
-        ship(PAID, ctx)
-    assert on_hand(shelf) == {"a": 6, "b": 0, "c": 1}
-    assert free(shelf, "a", "b", "c") == [5, 0, 1], "o2 still holds one"
-    assert reserve(accepted("o1", ("a", 4)), ctx) is None, "an order that comes again after it was shipped"
-    assert release(failed("o1"), ctx).demand == (), "what is gone cannot be put back"
-
-
-def test_money_for_an_order_that_holds_nothing_is_a_case(shelf: Stock) -> None:
-    with pytest.raises(Reject, match=r"order o1 is paid for with pay_1, but nothing is set aside"):
-        ship(PAID, context("inventory", stock, shelf))
-
-
-def test_a_thousand_skus_are_one_order(shelf: Stock) -> None:
-    skus = [f"s{number}" for number in range(1000)]
-    shelf.restock(dict.fromkeys(skus, 3))
-    ctx = context("inventory", stock, shelf)
-    assert isinstance(reserve(accepted("o1", *((sku, 3) for sku in skus)), ctx), StockReserved)
-    assert free(shelf, *skus) == [0] * 1000
-    assert len(release(failed("o1"), ctx).demand) == 1000
-    assert free(shelf, *skus) == [3] * 1000
-
-
-def test_restocking_leaves_what_orders_hold(shelf: Stock) -> None:
-    reserve(accepted("o1", ("a", 4)), context("inventory", stock, shelf))
-    shelf.restock({"a": 7, "d": 2})
-    assert free(shelf, "a", "d") == [7, 2]
+def closed(closing: Closing, code: str, reason: str) -> OrderClosed:
+    return OrderClosed("o1", "c1", "USD", 500, closing, None, code, reason)
 
 
 RESERVED = StockReserved("o1", "c1", "USD", 500, (Demand("a", "NAME a", 4),))
@@ -184,11 +75,31 @@ def test_a_declined_payment_says_why() -> None:
     assert pay(OwnProvider(1.0)) == failed("o1")
 
 
+class Returns:
+    """A provider that keeps what it is asked to give back."""
+
+    def __init__(self) -> None:
+        self.asked: list[Refund] = []
+
+    async def refund(self, refund: Refund) -> None:
+        self.asked.append(refund)
+
+
+def test_a_payment_goes_back_under_a_key_of_its_own_whoever_asks() -> None:
+    provider = Returns()
+    for event_id in ("e1", "e2"):
+        wanted = RefundRequested("o1", "c1", "USD", 500, "pay_1", *WHY)
+        told = asyncio.run(refund(wanted, context("payment", psp, provider, event_id)))
+        assert told == PaymentRefunded("o1", "c1", "USD", 500, "pay_1", *WHY)
+    assert provider.asked == [Refund("refund-pay_1", "o1", "pay_1", 500)] * 2
+
+
 def test_the_provider_declines_about_the_share_it_is_told() -> None:
     provider = OwnProvider(0.1)
     assert 850 < sum(provider.declines(str(number)) for number in range(10_000)) < 1150
 
 
+PAID_FOR = OrderClosed("o1", "c1", "USD", 12345, Closing.CONFIRMED, "pay_1")
 SHORT = (Shortage("a", "NAME a", 2, 1),)
 
 
@@ -202,11 +113,18 @@ class Nobody:
 @pytest.mark.parametrize(
     ("end", "ending", "code", "says"),
     [
-        (PaymentCaptured("o1", "c1", "USD", 12345, "pay_1"), Ending.CONFIRMED, None, ["123.45 USD", "order o1", "pay_1"]),
+        (
+            OrderClosed("o1", "c1", "USD", 12345, Closing.CONFIRMED, "pay_1"),
+            Ending.CONFIRMED,
+            None,
+            ["123.45 USD", "order o1", "pay_1"],
+        ),
         (OrderRejected("o1", "c1", "no-lines", "It is empty."), Ending.REJECTED, "no-lines", ["order o1", "It is empty."]),
         (OrderRejected("", "", "order-id-missing", "No number."), Ending.REJECTED, "order-id-missing", ["No number."]),
         (StockRejected("o1", "c1", "USD", 5, "out-of-stock", "No a.", SHORT), Ending.REJECTED, "out-of-stock", ["No a."]),
-        (failed("o1"), Ending.UNPAID, "card-declined", ["5.00 USD", "order o1", "Your bank declined the payment."]),
+        (closed(Closing.DECLINED, "no-card", "No card."), Ending.UNPAID, "no-card", ["5.00 USD", "order o1", "No card."]),
+        (closed(Closing.EXPIRED, "expired", "Late."), Ending.UNPAID, "expired", ["5.00 USD", "order o1", "in time"]),
+        (closed(Closing.CANCELLED, *WHY), Ending.UNPAID, "cancelled", ["5.00 USD", "order o1", WHY[1]]),
     ],
 )
 def test_every_end_is_told(tmp_path: Path, end: Any, ending: Ending, code: str | None, says: list[str]) -> None:
@@ -256,6 +174,8 @@ def test_mail_that_cannot_be_sent_is_unavailable(tmp_path: Path) -> None:
     [
         (psp, {"TOWPATH_DECLINE_SHARE": "2%"}, "TOWPATH_DECLINE_SHARE"),
         (psp, {"TOWPATH_DECLINE_SHARE": "nan"}, "TOWPATH_DECLINE_SHARE"),
+        (deadline, {"TOWPATH_PAYMENT_DEADLINE": "15min"}, "TOWPATH_PAYMENT_DEADLINE"),
+        (deadline, {"TOWPATH_PAYMENT_DEADLINE": "0"}, "TOWPATH_PAYMENT_DEADLINE"),
         (mail, {"TOWPATH_NOTIFICATIONS": "/proc/nowhere/letters"}, "TOWPATH_NOTIFICATIONS"),
     ],
 )
@@ -280,13 +200,19 @@ def test_the_graph_is_the_designed_flow() -> None:
     assert flows == {
         "intake": ({"orders.submitted"}, {"orders.accepted", "orders.rejected"}),
         "inventory": (
-            {"orders.accepted", "payments.captured", "payments.failed"},
-            {"inventory.reserved", "inventory.rejected", "inventory.released"},
+            {"orders.accepted", "orders.cancelled", "payments.captured", "payments.failed"},
+            {
+                *("inventory.reserved", "inventory.rejected", "inventory.released"),
+                *("orders.closed", "payments.refund-requested"),
+            },
         ),
-        "payment": ({"inventory.reserved"}, {"payments.captured", "payments.failed"}),
+        "payment": (
+            {"inventory.reserved", "payments.refund-requested"},
+            {"payments.captured", "payments.failed", "payments.refunded"},
+        ),
         "settlement": ({"payments.captured", "payments.settled", "payments.disputed"}, {"orders.disputed"}),
         "notification": (
-            {"orders.rejected", "inventory.rejected", "payments.failed", "payments.captured", "orders.disputed"},
+            {"orders.rejected", "inventory.rejected", "orders.closed", "payments.refunded", "orders.disputed"},
             {"notifications.sent", "notifications.requested"},
         ),
         "delivery": ({"notifications.requested"}, {"notifications.sent"}),

@@ -9,7 +9,7 @@ import pytest
 from streams.dead import State
 from streams.testing import Simulation
 from topologies.orders import orders
-from topologies.orders.events import OrderDisputed, PaymentCaptured, PaymentDisputed, PaymentSettled
+from topologies.orders.events import Closing, OrderClosed, OrderDisputed, PaymentCaptured, PaymentDisputed, PaymentSettled
 from topologies.orders.ports import Letter, mail
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -94,7 +94,7 @@ def test_money_is_settled_once(flow: Simulation) -> None:
 def test_a_customer_hears_of_a_dispute_and_the_order_ends_no_second_time() -> None:
     letters = Letters()
     with Simulation(orders, stages=["settlement", "notification"], ports={mail: letters}) as flow:
-        produce(flow, CAPTURED)
+        produce(flow, CAPTURED, OrderClosed("o1", "c1", "EUR", 500, Closing.CONFIRMED, "pay_1"))
         produce(flow, DISPUTED)
         assert [letter.subject for letter in letters.sent] == [
             "Your order o1 is confirmed",

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from streams.topology import Topology
 from topologies.orders.delivery import delivery
-from topologies.orders.events import NotificationSent, OrderSubmitted, PaymentDisputed, PaymentSettled, StockReleased
+from topologies.orders.events import (
+    NotificationSent,
+    OrderCancelled,
+    OrderSubmitted,
+    PaymentDisputed,
+    PaymentSettled,
+    StockReleased,
+)
 from topologies.orders.intake import intake
 from topologies.orders.inventory import inventory
 from topologies.orders.notification import notification
@@ -16,7 +23,7 @@ from topologies.orders.settlement import settlement
 
 orders = Topology(
     "orders",
-    sources=[OrderSubmitted, PaymentSettled, PaymentDisputed],
+    sources=[OrderSubmitted, OrderCancelled, PaymentSettled, PaymentDisputed],
     stages=[intake, inventory, payment, settlement, notification, delivery],
     sinks=[StockReleased, NotificationSent],
     joint=[NotificationSent],  # told at once by letter, or when the customer's own subscriber has taken it

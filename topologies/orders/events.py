@@ -14,6 +14,11 @@ import msgspec
 from streams.record import event
 
 
+def readable(identifier: str) -> bool:
+    """Whether what comes from outside may name something: not blank, nor long, nor of what a database or a log chokes on."""
+    return bool(identifier.strip()) and identifier.isprintable() and len(identifier) <= 255
+
+
 class OrderLine(msgspec.Struct, frozen=True):
     """A line as it was submitted, not yet trusted: quantity and amount may be 0 or less. `amount_minor` is the line's total."""
 

@@ -1,6 +1,9 @@
 """Intake: the first look at an order.
 
-The one rule: every order that can be read is accepted or rejected; what comes out accepted can be trusted by everyone after.
+The one rule: every order that can be read is accepted or rejected, once; what is accepted can be trusted by everyone after.
+
+A shop that got no answer sends an order again. As it was, it is no second order and nothing comes of it; with other content
+under the same order number it is a case for people. How long a number is known: see `submissions.py`.
 """
 
 import itertools
@@ -9,23 +12,31 @@ from typing import Final
 
 import msgspec
 
+from streams.errors import Reject
 from streams.stage import Context, Stage
-from topologies.orders.events import Demand, OrderAccepted, OrderLine, OrderRejected, OrderSubmitted
+from topologies.orders.events import Demand, OrderAccepted, OrderLine, OrderRejected, OrderSubmitted, readable
 from topologies.orders.money import CURRENCIES, LARGEST
+from topologies.orders.submissions import Seen, submissions
 
 MOST_LINES: Final = 1000
 
-intake = Stage("intake")
+intake = Stage("intake", store=submissions)
 
 
 @intake.on
-def accept(order: OrderSubmitted, _ctx: Context) -> OrderAccepted | OrderRejected:
+def accept(order: OrderSubmitted, ctx: Context) -> OrderAccepted | OrderRejected | None:
     """Check the order and add up its lines, or say what is wrong with it in words that its customer understands."""
+    if readable(order.order_id):  # one without a number is rejected each time that it comes
+        seen = ctx.use(submissions).take(order, ctx.now)
+        if seen is Seen.OTHERWISE:
+            raise Reject(f"order {order.order_id} was submitted before, with other content")
+        if seen is Seen.AGAIN:
+            return None
     return judge(order)
 
 
 def judge(order: OrderSubmitted) -> OrderAccepted | OrderRejected:
-    """What `accept` does, for those who have an order and no context."""
+    """What `accept` does with an order that comes for the first time."""
     flaw = _flaw(order)
     if flaw is None:
         demand = _demand(order.lines)
@@ -47,7 +58,7 @@ def _flaw(order: OrderSubmitted) -> _Flaw | None:
         ("order-id-missing", order.order_id, "order number"),
         ("customer-id-missing", order.customer_id, "customer number"),
     ):
-        if not _readable(identifier):
+        if not readable(identifier):
             return _Flaw(code, f"The order came without a readable {what}.")
     if order.currency not in CURRENCIES:
         return _Flaw("currency-unknown", f"We do not know the currency “{_printable(order.currency)[:20]}”.")
@@ -59,7 +70,7 @@ def _flaw(order: OrderSubmitted) -> _Flaw | None:
 
 
 def _line_flaw(number: int, line: OrderLine) -> _Flaw | None:
-    if not _readable(line.sku):
+    if not readable(line.sku):
         return _Flaw("sku-missing", f"Line {number} of the order does not say which product it means.")
     if line.quantity <= 0:
         return _Flaw("bad-quantity", f"We cannot deliver a quantity of {line.quantity} of {_named(line)}.")
@@ -86,11 +97,6 @@ def _excess(demand: Iterable[Demand], total: int) -> _Flaw | None:
         if line.quantity > LARGEST:
             return _Flaw("bad-quantity", f"We cannot deliver a quantity of {line.quantity} of {line.name}.")
     return None
-
-
-def _readable(identifier: str) -> bool:
-    """Not blank, and without the control characters that some database or log further on would choke on."""
-    return bool(identifier.strip()) and identifier.isprintable()
 
 
 def _printable(text: str) -> str:

@@ -7,13 +7,14 @@ from hashlib import blake2b
 
 from streams.stage import Context, Stage
 from topologies.orders.events import (
+    Closing,
     DeliveryRequested,
     Ending,
     NotificationSent,
+    OrderClosed,
     OrderDisputed,
     OrderRejected,
-    PaymentCaptured,
-    PaymentFailed,
+    PaymentRefunded,
     StockRejected,
 )
 from topologies.orders.money import amount
@@ -22,19 +23,18 @@ from topologies.orders.subscribers import subscribers
 
 notification = Stage("notification", store=subscribers, ports=[mail])
 
-End = PaymentCaptured | OrderRejected | StockRejected | PaymentFailed
+End = OrderClosed | OrderRejected | StockRejected
 
 
 @notification.on
 def notify(end: End, ctx: Context) -> tuple[NotificationSent | DeliveryRequested, ...]:
     """Tell the customer, and whoever else wants to know, how the order ended."""
     ending, subject, message = render(end)
-    code = None if isinstance(end, PaymentCaptured) else end.code
     letter = Letter(ctx.event_id, ctx.time, end.order_id, end.customer_id, subject, message)
-    deliveries = _tell(letter, ending.value, code, ctx)
+    deliveries = _tell(letter, ending.value, end.code, ctx)
     if any(delivery.lead for delivery in deliveries):
         return deliveries  # the end is told when the lead has been delivered
-    return (NotificationSent(end.order_id, end.customer_id, ending, subject, message, code), *deliveries)
+    return (NotificationSent(end.order_id, end.customer_id, ending, subject, message, end.code), *deliveries)
 
 
 @notification.on
@@ -48,6 +48,18 @@ def acknowledge(disputed: OrderDisputed, ctx: Context) -> tuple[DeliveryRequeste
     )
     letter = Letter(ctx.event_id, ctx.time, disputed.order_id, disputed.customer_id, subject, message)
     return _tell(letter, "disputed", None, ctx)
+
+
+@notification.on
+def return_money(refunded: PaymentRefunded, ctx: Context) -> tuple[DeliveryRequested, ...]:
+    """Tell the customer that the money is on its way back. The order's end has been told, or is."""
+    subject = f"We have given back your payment of order {refunded.order_id}"
+    message = (
+        f"We have given back {amount(refunded.total_minor, refunded.currency)}, which you paid for order {refunded.order_id} "
+        f"(payment reference: {refunded.payment_id}). {refunded.reason}"
+    )
+    letter = Letter(ctx.event_id, ctx.time, refunded.order_id, refunded.customer_id, subject, message)
+    return _tell(letter, "refunded", refunded.code, ctx)
 
 
 def _tell(letter: Letter, kind: str, code: str | None, ctx: Context) -> tuple[DeliveryRequested, ...]:
@@ -81,24 +93,30 @@ def _delivery_id(event_id: str, subscriber_id: str) -> str:
 def render(end: End) -> tuple[Ending, str, str]:
     """How it ended, the subject line and the message."""
     order = f"order {end.order_id}" if end.order_id.strip() else "order"
-    match end:
-        case PaymentCaptured():
-            paid = amount(end.total_minor, end.currency)
+    if not isinstance(end, OrderClosed):
+        return (
+            Ending.REJECTED,
+            f"We cannot deliver your {order}",
+            f"We are sorry: we cannot deliver your {order}. {end.reason} You have not been charged.",
+        )
+    money = amount(end.total_minor, end.currency)
+    match end.closing:
+        case Closing.CONFIRMED:
             return (
                 Ending.CONFIRMED,
                 f"Your {order} is confirmed",
-                f"Thank you! We have received {paid} for your {order} and are packing it. Payment reference: {end.payment_id}.",
+                f"Thank you! We have received {money} for your {order} and are packing it. "
+                f"Payment reference: {end.payment_id}.",
             )
-        case PaymentFailed():
-            due = amount(end.total_minor, end.currency)
+        case Closing.DECLINED:
             return (
                 Ending.UNPAID,
                 f"Your {order} could not be paid",
-                f"We could not charge {due} for your {order}. {end.reason} No money was taken, and nothing is on its way.",
+                f"We could not charge {money} for your {order}. {end.reason} No money was taken, and nothing is on its way.",
             )
-        case OrderRejected() | StockRejected():
-            return (
-                Ending.REJECTED,
-                f"We cannot deliver your {order}",
-                f"We are sorry: we cannot deliver your {order}. {end.reason} You have not been charged.",
-            )
+        case Closing.EXPIRED:
+            subject, what = f"Your {order} has expired", f"We have not received {money} for your {order} in time."
+        case Closing.CANCELLED:
+            subject, what = f"Your {order} is cancelled", f"Your {order} is cancelled. {end.reason}"
+    rest = f"Nothing is on its way. Should {money} have been taken, we give it back at once and write to you again."
+    return Ending.UNPAID, subject, f"{what} {rest}"

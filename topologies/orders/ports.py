@@ -47,6 +47,15 @@ class Declined(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Refund(msgspec.Struct, frozen=True):
+    """A payment that is to be given back, all of it. `key` names the refund: two with the same key are one."""
+
+    key: str
+    order_id: str
+    payment_id: str
+    amount_minor: int
+
+
 class PaymentProvider(Protocol):
     """Somebody who moves money."""
 
@@ -56,6 +65,10 @@ class PaymentProvider(Protocol):
         An adapter that gets no answer asks for the outcome by that key before it charges again, and raises `Unavailable`
         if there is none to be had; `Retry` if the provider is busy, `Reject` if it cannot make sense of the charge.
         """
+        ...
+
+    async def refund(self, refund: Refund) -> None:
+        """Give a payment back once, however often it is asked for; raises as `capture` does."""
         ...
 
 
@@ -97,6 +110,9 @@ class OwnProvider:
             return Declined("card-declined", "Your bank declined the payment.")
         return Captured(f"pay_{sha256(charge.key.encode()).hexdigest()[:24]}")
 
+    async def refund(self, refund: Refund) -> None:
+        """See `PaymentProvider`. There is no money to be given back."""
+
 
 class FileMailer:
     """Appends letters to a file, one JSON object a line; several processes may append to one file.
@@ -134,6 +150,10 @@ class TroubledProvider:
         """See `PaymentProvider`."""
         self._troubles.at_provider(charge.order_id)
         return await self._provider.capture(charge)
+
+    async def refund(self, refund: Refund) -> None:
+        """See `PaymentProvider`. What troubles a charge is over by now."""
+        await self._provider.refund(refund)
 
 
 class TroubledMailer:

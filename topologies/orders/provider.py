@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from streams.config import Settings
 from streams.errors import Reject, Retry, SetupError, Unavailable
 from topologies.orders.breaker import Breaker
-from topologies.orders.ports import Captured, Charge, Declined
+from topologies.orders.ports import Captured, Charge, Declined, Refund
 from topologies.orders.retry_after import retry_after
 
 log = logging.getLogger("towpath.psp")
@@ -84,10 +85,45 @@ class HttpProvider:
         except _Unknown:
             raise Unavailable(_NAME) from None
 
+    async def refund(self, refund: Refund) -> None:
+        """Give a payment back once per `refund.key`. Raises as `capture` does.
+
+        One that was given back already, by whatever hand, is given back.
+        """
+        path = f"/{quote(refund.payment_id, safe='')}"
+        try:
+            refusal = await self._give_back(path, refund)
+            if refusal is not None and await self._state(path) != "refunded":
+                raise refusal
+        except _Unknown as error:
+            log.warning("order %s: %s; asking what became of the refund", refund.order_id, error)
+            try:
+                refusal = None if await self._state(path) == "refunded" else await self._give_back(path, refund)
+            except _Unknown:
+                raise Unavailable(_NAME) from None
+            if refusal is not None:
+                raise refusal from None
+
+    async def _give_back(self, path: str, refund: Refund) -> Exception | None:
+        """Ask for the refund. What keeps the provider from it, if anything does."""
+        wish, headers = {"amount_minor": refund.amount_minor}, {"idempotency-key": refund.key}
+        status, body = await self._call("POST", f"{path}/refund", json=wish, headers=headers)
+        if status == 409:
+            raise Retry("an earlier request for this refund is at work", after=_BUSY)
+        return None if status == 200 else _refusal(status, body)
+
+    async def _state(self, path: str) -> str:
+        """Where a payment stands."""
+        status, body = await self._call("GET", path)
+        if status != 200:
+            raise _refusal(status, body)
+        payment: _Payment = _decode(body, _Payment)
+        return payment.state
+
     async def _find(self, charge: Charge) -> Captured | Declined | None:
         """What has become of a key, if anything has."""
         try:
-            status, body = await self._call("GET", params={"idempotency_key": charge.key})
+            status, body = await self._call("GET", "", params={"idempotency_key": charge.key})
             if status != 200:
                 raise _refusal(status, body)
             found = _decode(body, _Payments).data
@@ -102,7 +138,7 @@ class HttpProvider:
             "amount_minor": charge.amount_minor,
             "currency": charge.currency,
         }
-        status, body = await self._call("POST", json=wish, headers={"idempotency-key": charge.key})
+        status, body = await self._call("POST", "", json=wish, headers={"idempotency-key": charge.key})
         if status in (200, 201):
             return _outcome(_decode(body, _Payment))
         if status == 402:
@@ -121,14 +157,14 @@ class HttpProvider:
         if len(self._doubtful) > _DOUBTFUL:  # the key alone is enough for a charge to happen once: this only saves a request
             del self._doubtful[next(iter(self._doubtful))]
 
-    async def _call(self, method: str, **arguments: Any) -> tuple[int, bytes]:
+    async def _call(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes]:
         """One request through the breaker: status and body. Raises `_Unknown`, or `Unavailable` when we are put off."""
         began = time.monotonic()
         wait = self.breaker.wait(began)
         if wait > 0:
             raise Unavailable(_NAME, after=wait)
         try:
-            async with self._session.request(method, self._url, allow_redirects=False, **arguments) as reply:
+            async with self._session.request(method, self._url + path, allow_redirects=False, **arguments) as reply:
                 body = await reply.content.read(_LIMIT + 1)
                 while not reply.content.at_eof() and len(body) <= _LIMIT:
                     body += await reply.content.read(_LIMIT + 1 - len(body))

@@ -1,4 +1,4 @@
-"""The stock: what there is of each sku and which order holds how much of it.
+"""The stock: what there is of each sku, which order holds how much of it, and how far the order has come.
 
 The one rule: `reserved` never exceeds `on_hand`; the table itself refuses it.
 
@@ -18,7 +18,6 @@ from sqlalchemy import (
     Column,
     Executable,
     ForeignKey,
-    MetaData,
     String,
     Table,
     bindparam,
@@ -29,12 +28,13 @@ from sqlalchemy.engine import Connection
 
 from streams.rows import Rows
 from streams.stage import Store
-from topologies.orders.events import Demand, OrderAccepted, Shortage
+from topologies.orders import progress
+from topologies.orders.events import Demand, OrderAccepted, Shortage, readable
+from topologies.orders.progress import CHUNK, Order, Progress, State
 
-_CHUNK: Final = 500  # values in one look-up; SQLite before 3.32 takes at most 999 variables
 _SKU: Final = String().with_variant(String(collation="C"), "postgresql")  # sorted as Python sorts: see `_lock`
 
-tables = MetaData()
+tables = progress.tables  # one store
 levels = Table(
     "stock",
     tables,
@@ -63,9 +63,7 @@ _lock_levels = (
     .with_for_update(key_share=True)
 )
 _of_orders = select(reservations).where(reservations.c.order_id.in_(bindparam("some", expanding=True)))
-_let_go = delete(reservations).where(
-    (reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of"))
-)
+_let_go = delete(reservations).where((reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of")))
 _level_rows = Rows(levels, replace=True)
 _held_rows = Rows(reservations, replace=True)
 
@@ -91,20 +89,30 @@ class Stock:
         self._stored_levels: dict[str, _Level | None] = {}  # of those that changed: what the table says
         self._stored_orders: dict[str, Mapping[str, _Held]] = {}
         self._undo: list[Callable[[], object]] = []
+        self._progress = Progress(connection, self._undo)
 
     # -- what an order does ---------------------------------------------------------------------------------------------
 
-    def knows(self, order_id: str) -> bool:
-        """Whether anything is set aside for an order, or has been shipped to it."""
-        return bool(self._order(order_id))
+    def order(self, order_id: str) -> Order:
+        """How far an order has come."""
+        order = self._progress.of(order_id)
+        if order is not None:
+            return order
+        lines = self._order(order_id).values()  # an older version of inventory wrote down no more than these
+        state = State.SHIPPED if any(line.shipped for line in lines) else State.RESERVED if lines else State.NEW
+        return Order(state)
+
+    def set_order(self, order_id: str, order: Order) -> None:
+        """It has come so far."""
+        self._progress.set(order_id, order)
 
     def reserve(self, order_id: str, demand: Sequence[Demand]) -> tuple[Shortage, ...]:
-        """Set all of it aside for an order that is not known yet, or nothing at all and say what there is too little of.
+        """Set all of it aside for an order that has nothing yet, or nothing at all and say what there is too little of.
 
         `demand` names each sku once. A sku that the stock does not know is one that there is none of. Raises `ValueError`
-        for an order that is known.
+        for an order that has something.
         """
-        if self.knows(order_id):
+        if self._order(order_id):
             raise ValueError(f"order {order_id} has been here before")
         self._lock([line.sku for line in demand])
         free = {sku: level.on_hand - level.reserved for line in demand if (level := self._levels[sku := line.sku])}
@@ -115,7 +123,7 @@ class Stock:
         )
         if demand and not short:
             self._move({line.sku: (0, line.quantity) for line in demand})
-            self._set_order(order_id, {line.sku: _Held(line.name, line.quantity, shipped=False) for line in demand})
+            self._set_lines(order_id, {line.sku: _Held(line.name, line.quantity, shipped=False) for line in demand})
         return short
 
     def release(self, order_id: str) -> tuple[Demand, ...]:
@@ -125,6 +133,15 @@ class Stock:
     def ship(self, order_id: str) -> tuple[Demand, ...]:
         """Take what an order holds from the shelf, and say what that was; of an order that holds nothing, nothing."""
         return self._end(order_id, shipped=True)
+
+    def take_back(self, order_id: str) -> tuple[Demand, ...]:
+        """Put back on the shelf what was shipped to an order, and say what that was; of one without it, nothing."""
+        gone = {sku: line for sku, line in sorted(self._order(order_id).items()) if line.shipped}
+        if gone:
+            self._lock(gone)
+            self._move({sku: (line.quantity, 0) for sku, line in gone.items()})
+            self._set_lines(order_id, {sku: line for sku, line in self._order(order_id).items() if not line.shipped})
+        return tuple(Demand(sku, line.name, line.quantity) for sku, line in gone.items())
 
     def restock(self, free: Mapping[str, int]) -> None:
         """Make so many of each sku free to be reserved, beside what orders hold already."""
@@ -137,6 +154,8 @@ class Stock:
 
     def expect(self, events: Sequence[Any]) -> None:
         """Read what is known of these events' orders, and lock the levels of every sku that they will touch."""
+        events = [event for event in events if readable(event.order_id)]  # the others are refused, and no database takes them
+        self._progress.read({event.order_id for event in events})
         self._read({event.order_id for event in events})
         skus = {line.sku for event in events if isinstance(event, OrderAccepted) for line in event.demand}
         self._lock(skus.union(*(self._orders[event.order_id] for event in events)))
@@ -154,6 +173,7 @@ class Stock:
 
     def flush(self) -> None:
         """Write what has changed since it was read."""
+        self._progress.flush()
         changed = [
             {"sku": sku, "on_hand": level.on_hand, "reserved": level.reserved}
             for sku, stored in self._stored_levels.items()
@@ -186,7 +206,7 @@ class Stock:
             self._move({sku: (-line.quantity if shipped else 0, -line.quantity) for sku, line in held.items()})
             rest = {sku: line for sku, line in order.items() if line.shipped}
             gone = {sku: msgspec.structs.replace(line, shipped=True) for sku, line in held.items()} if shipped else {}
-            self._set_order(order_id, rest | gone)
+            self._set_lines(order_id, rest | gone)
         return tuple(Demand(sku, line.name, line.quantity) for sku, line in held.items())
 
     def _order(self, order_id: str) -> Mapping[str, _Held]:
@@ -208,8 +228,8 @@ class Stock:
             self._levels[sku] = _Level(on_hand, reserved)
 
     def _select(self, statement: Executable, values: Sequence[str]) -> Iterator[Any]:
-        for start in range(0, len(values), _CHUNK):
-            yield from self._connection.execute(statement, {"some": values[start : start + _CHUNK]})
+        for start in range(0, len(values), CHUNK):
+            yield from self._connection.execute(statement, {"some": values[start : start + CHUNK]})
 
     def _move(self, changes: Mapping[str, tuple[int, int]]) -> None:
         for sku, (on_hand, reserved) in changes.items():
@@ -222,7 +242,7 @@ class Stock:
         self._undo.append(lambda: self._levels.update({sku: before}))
         self._levels[sku] = level
 
-    def _set_order(self, order_id: str, lines: Mapping[str, _Held]) -> None:
+    def _set_lines(self, order_id: str, lines: Mapping[str, _Held]) -> None:
         before = self._order(order_id)
         self._stored_orders.setdefault(order_id, before)
         self._undo.append(lambda: self._orders.update({order_id: before}))
