@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from streams import local, migrate, topics
+from streams import local, migrate, postgres, topics
 from streams.config import Settings
 from streams.errors import SetupError
 from topologies.orders import orders as flow
@@ -46,16 +46,15 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
     with contextlib.ExitStack() as undo:
         undo.enter_context(_alone(home.with_suffix(".lock")))
         undo.enter_context(_ended_by_sigterm())
-        local.down(home)  # left by `--keep`, or by a demo that was killed
+        _down(home)  # left by `--keep`, or by a demo that was killed
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         sample = _take(orders, home / "orders.jsonl")
 
-        undo.callback(_leave if keep else local.down, home)
+        undo.callback(_leave if keep else _down, home)
         bootstrap = str(local.up(home, say=_say)["bootstrap"])
-        settings = msgspec.structs.replace(
-            settings, bootstrap=bootstrap, directory=home, store=f"sqlite:///{home.absolute() / 'store.db'}"
-        )
+        store = str(postgres.up(home, say=_say)["url"])
+        settings = msgspec.structs.replace(settings, bootstrap=bootstrap, directory=home, store=store)
         topics.apply(topics.plan(flow), topics.connect(settings))
         migrate.upgrade(settings.store, migrate.stores(flow))
         stock = seed(settings, sample)
@@ -73,13 +72,13 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         watch = undo.enter_context(Watch(settings, flow, orders))
         if wrong is None:
             _follow(watch, crew)
-            sys.stdout.write(summary(watch) + outside.balance(settings, flow))
+            sys.stdout.write(summary(watch) + outside.balance(settings, flow) + outside.told(orders))
             return
         trouble = undo.enter_context(Trouble(settings, flow, wrong, foresee(wrong, sample, stock.short)))
         _follow(watch, crew, trouble)
         trouble.mend(_say)
         _follow(watch, crew, trouble)
-        sys.stdout.write(summary(watch) + trouble.summary(watch) + outside.balance(settings, flow))
+        sys.stdout.write(summary(watch) + trouble.summary(watch) + outside.balance(settings, flow) + outside.told(orders))
         trouble.check(watch)
 
 
@@ -144,7 +143,12 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _leave(home: Path) -> None:
     if bootstrap := local.status(home)["bootstrap"]:
-        _say(f"Kafka is still at {bootstrap}; `TOWPATH_DIR={home} towpath down` stops it")
+        _say(f"Kafka is still at {bootstrap}; `TOWPATH_DIR={home} towpath down` stops it, and PostgreSQL")
+
+
+def _down(home: Path) -> None:
+    local.down(home)
+    postgres.down(home)
 
 
 def _say(text: str) -> None:
