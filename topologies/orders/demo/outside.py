@@ -1,10 +1,12 @@
-"""What is outside the flow in the demo: a payment provider as a process of its own, and the door that its webhooks come in by.
+"""What is outside the flow in the demo: a payment provider and a subscriber, processes of their own, and our door for webhooks.
 
-The one rule: what money moved, the provider's own statement says; it is held against the events that the flow has published.
+The one rule: what money moved the provider's own statement says, and what was told the subscriber; both are held against the
+events that the flow has published.
 """
 
 import csv
 import io
+import json
 import secrets
 import urllib.request
 from collections import Counter
@@ -21,6 +23,8 @@ from streams.topology import Topology
 from topologies.orders.demo.crew import Crew, free_port
 from topologies.orders.events import PaymentCaptured
 from topologies.orders.money import amount
+from topologies.orders.subscribe import new_secret
+from topologies.orders.subscribers import Subscriber, Subscribers, opened
 from topologies.orders.webhooks import PATH
 
 _SETTLE: Final = 5  # seconds from capture to settlement: days, elsewhere
@@ -37,20 +41,28 @@ class Outside:
         self._port = free_port()
         self._door = free_port()
         self._url = f"http://127.0.0.1:{self._port}"
+        self._subscriber = f"http://127.0.0.1:{free_port()}/"
+        self._secret = new_secret()
         self._key = secrets.token_hex(24)
         self.variables = {
             "TOWPATH_PSP_URL": self._url,
             "TOWPATH_PSP_API_KEY": self._key,
             "TOWPATH_PSP_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",  # hex is base64 too
+            "TOWPATH_RECEIVER_SECRET": self._secret,
+            "TOWPATH_WEBHOOK_ALLOW": "127.0.0.1",
         }
 
     def start(self, crew: Crew, settings: Settings) -> None:
-        """Start both; `crew.wait_until_ready` waits for them too."""
+        """Start them, and subscribe to all orders; `crew.wait_until_ready` waits for them too."""
+        with opened(settings.store) as engine, engine.begin() as connection:
+            Subscribers(connection).add(Subscriber("sub_demo", None, self._subscriber, (self._secret,)))
         door = f"http://127.0.0.1:{self._door}"
         provider = ("--port", str(self._port), "--db", str(settings.directory / "psp.db"), "--settle-after", str(_SETTLE))
         hooks = ("--webhook-url", door + PATH, "--dispute-share", "0.005")
         crew.start_server("psp", f"{self._url}/health", "topologies.orders.psp", *provider, *hooks)
         crew.start_server("webhooks", f"{door}/health", "topologies.orders.webhooks", "--port", str(self._door))
+        port = self._subscriber.rpartition(":")[2].rstrip("/")
+        crew.start_server("subscriber", f"{self._subscriber}health", "topologies.orders.demo.receiver", "--port", port)
 
     def balance(self, settings: Settings, topology: Topology) -> str:
         """The money in a line. Raises `TowpathError` if the provider has taken other money than the flow says."""
@@ -63,6 +75,19 @@ class Outside:
             sums[currency] += minor * times
         money = " and ".join(amount(total, currency) for currency, total in sorted(sums.items())) or "nothing"
         return f"money: {ours.total():,} charges, {money}; the provider's statement says the same, order by order\n"
+
+    def told(self, orders: int) -> str:
+        """The webhooks in a line. Raises `TowpathError` if the subscriber has not heard of every order's end, once."""
+        with urllib.request.urlopen(f"{self._subscriber}health", timeout=10) as reply:  # noqa: S310  # our own
+            page = json.load(reply)
+        counts, types = page["webhooks"], Counter(page["types"])
+        disputes = types.pop("towpath.order.disputed", 0)
+        if types.total() != orders or counts["refused"]:
+            raise TowpathError(f"{orders} orders have ended, and a subscriber was told of {types.total()}: {counts}")
+        return (
+            f"webhooks: a subscriber was told of {orders:,} ends and {disputes:,} disputes, each signed and told once "
+            f"({counts['repeated']} were sent again)\n"
+        )
 
     def _published(self, settings: Settings, topology: Topology) -> Charges:
         decode = Codec([PaymentCaptured], FolderRegistry(topology.schemas)).decoder(PaymentCaptured)
