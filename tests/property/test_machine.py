@@ -79,20 +79,14 @@ class Machine(RuleBasedStateMachine):
         self.sent[number] = Sent(record, words)
         self.places[place(record)] = number
 
-    @rule(rounds=st.integers(1, 4))
-    def work(self, rounds: int) -> None:
+    @rule(rounds=st.integers(1, 4), seconds=st.sampled_from([0.0, 0.3, 1.0, 2.5, 5.0]))
+    def work(self, rounds: int, seconds: float) -> None:
+        self.flow.clock.advance(seconds)
         if not self.flow.workers:
             self.flow.start("play", "c")
         for _ in range(rounds):
             for worker in list(self.flow.workers):
                 self.handle(worker, self.poll(worker))
-
-    @rule(seconds=st.sampled_from([0.3, 1.0, 2.5, 5.0]), which=st.integers(0, 9))
-    def work_later(self, seconds: float, which: int) -> None:
-        self.flow.clock.advance(seconds)
-        if self.flow.workers:
-            worker = self.flow.workers[which % len(self.flow.workers)]
-            self.handle(worker, self.poll(worker))
 
     @rule(which=st.integers(0, 9))
     def freeze(self, which: int) -> None:
