@@ -270,7 +270,7 @@ class NotificationSent(msgspec.Struct, frozen=True):
 
 @event("notifications.requested", key="subscriber_id")
 class DeliveryRequested(msgspec.Struct, frozen=True):
-    """A message that one subscriber is to be sent. `kind` is the order's ending, or `disputed`.
+    """A message that one subscriber is to be sent. `kind` is its ending, `disputed` or `refunded`.
 
     `delivery_id` is the same however often it is sent; `event_id` names what it tells of. It is the `lead` by which the
     customer hears of it: a letter takes its place if it cannot be delivered.

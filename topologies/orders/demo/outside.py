@@ -21,7 +21,7 @@ from streams.record import event_info
 from streams.registry import FolderRegistry
 from streams.topology import Topology
 from topologies.orders.demo.crew import Crew, free_port
-from topologies.orders.events import PaymentCaptured
+from topologies.orders.events import Ending, PaymentCaptured
 from topologies.orders.money import amount
 from topologies.orders.subscribe import new_secret
 from topologies.orders.subscribers import Subscriber, Subscribers, opened
@@ -81,12 +81,12 @@ class Outside:
         with urllib.request.urlopen(f"{self._subscriber}health", timeout=10) as reply:  # noqa: S310  # our own
             page = json.load(reply)
         counts, types = page["webhooks"], Counter(page["types"])
-        disputes = types.pop("towpath.order.disputed", 0)
-        if types.total() != orders or counts["refused"]:
-            raise TowpathError(f"{orders} orders have ended, and a subscriber was told of {types.total()}: {counts}")
+        ends = sum(types.pop(f"towpath.order.{ending.value}", 0) for ending in Ending)
+        if ends != orders or counts["refused"]:
+            raise TowpathError(f"{orders} orders have ended, and a subscriber was told of {ends} ends: {counts}")
         return (
-            f"webhooks: a subscriber was told of {orders:,} ends and {disputes:,} disputes, each signed and told once "
-            f"({counts['repeated']} were sent again)\n"
+            f"webhooks: a subscriber was told of {ends:,} ends and {types.total():,} disputes and refunds, each signed and "
+            f"told once ({counts['repeated']} were sent again)\n"
         )
 
     def _published(self, settings: Settings, topology: Topology) -> Charges:
