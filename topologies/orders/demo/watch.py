@@ -49,7 +49,7 @@ class Watch:
         self.progress = [Progress(stage.name, 0, 0, 0, 0.0) for stage in topology.stages]
         self._topology = topology
         self._admin = topics.connect(settings)
-        self._reader = Reader(settings, list(topology.by_topic), from_beginning=True)
+        self._reader = Reader(settings, [event_info(cls).topic for cls in topology.events], from_beginning=True)
         self._decode = Codec([NotificationSent], FolderRegistry(topology.schemas)).decoder(NotificationSent)
         self._offsets: dict[Place, list[int]] = defaultdict(list)
         self._counts: Counter[str] = Counter()
