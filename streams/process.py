@@ -222,7 +222,7 @@ class Processor:
         value = encode(event)
         cause = context.event_id
         headers = ((ID, output_id(cause, self._name, index).encode()), (CAUSE, cause.encode()), *through)
-        if len(value) > _LARGE or len(headers) > _MANY or any(content and len(content) > _LONG for _, content in through):
+        if len(value) > _LARGE or len(headers) > _MANY or sum([len(content) for _, content in through if content]) > _LONG:
             _check_size(topic, value, headers)
         return Output(topic, str(key(event)).encode(), value, headers)
 
