@@ -75,6 +75,7 @@ def test_every_order_ends_once_and_stock_adds_up_whoever_is_killed(tmp_path: Pat
             pump = Pump(reader, crew, _submitter(broker.bootstrap, orders), lambda: reader.count("notifications.sent"))
             pump.run(ORDERS, 300, _blows(workers, random.Random(chance_seed)))
             wait_for(lambda: not _reserved(tmp_path), 60, "stock stays reserved", crew.logs)
+            crew.wait_until_ready()
             for worker in workers:
                 assert worker.terminate()[0] == 0, worker.log[-3000:]
             reader.to_end()

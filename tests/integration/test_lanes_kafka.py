@@ -57,6 +57,7 @@ def test_nothing_is_lost_doubled_or_overtaken_whatever_is_killed(tmp_path: Path,
                 ended=lambda: reader.count(*flow.ends),
             )
             pump.run(TOTAL, 500, blows(flow, broker, chance))
+            flow.wait_until_ready()
             for worker in flow.workers:
                 assert worker.terminate()[0] == 0
             reader.to_end()

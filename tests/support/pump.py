@@ -13,6 +13,8 @@ from tests.support.workers import Crew
 
 GAP = 100
 """Records that end between two blows: the flow has come to itself again."""
+TRICKLE = 10
+"""Records on their way while a blow waits for its condition, so that it falls on a flow at work and not on its end."""
 
 
 class Blow:
@@ -54,10 +56,11 @@ class Pump:
                 raise AssertionError(
                     f"{now} of {total} ended, {self._sent} sent, {self.struck}, {waiting}\n{self._crew.logs()}"
                 )
-            while self._sent < min(total, now + window):
+            due = bool(blows) and max(blows[0].at, min(fell + GAP, total)) <= now
+            while self._sent < min(total, now + (TRICKLE if due else window)):
                 self._send(self._sent)
                 self._sent += 1
-            if blows and max(blows[0].at, min(fell + GAP, total)) <= now and blows[0].when():
+            if due and blows[0].when():
                 blow, fell = blows.pop(0), now
                 self.struck.append(f"{blow.name} at {now}")
                 print(self.struck[-1], flush=True)  # noqa: T201  # what a failed test shows of its course
