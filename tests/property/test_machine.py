@@ -267,6 +267,7 @@ class Machine(RuleBasedStateMachine):
             assert record is not None
             letters[self.places[place(record)]].append(letter)
         cases = {case.case_id: case for case in self.flow.cases()}
+        assert self.after_dead == "continue" or State.OPEN not in {case.state for case in cases.values()}, "all were held"
         answers = Counter((answer.number, answer.index) for answer in outputs)
         for number, sent in self.sent.items():
             count = check_ending(sent, letters[number], cases, deaths=self.deaths)

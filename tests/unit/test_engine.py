@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from streams import names
+from streams.dead import State
+from streams.parked import Parked, tombstone
 from streams.process import Verdict
 from streams.stage import Context, Stage
 from streams.testing import Simulation
@@ -233,3 +235,46 @@ def test_a_death_between_poll_and_commit_leaves_nothing_behind() -> None:
         flow.start("play")
         flow.run(seconds=11)
         assert numbers(flow) == [0]
+
+
+def test_a_partition_full_of_what_is_held_is_read_on_when_an_operator_dismisses_it() -> None:
+    with start(make(order="none", after_dead="hold", max_parked=3, batch=3)) as flow:
+        for number in range(6):
+            flow.produce(Asked("k", number, ("reject",) if number < 3 else ()))
+        flow.run(seconds=60)
+        assert numbers(flow) == []
+        for parked in flow.parked("play"):
+            gone = tombstone(parked, names.retry("moves", "play"), "operator")
+            flow.broker.produce(gone.topic, gone.key, gone.value, gone.headers, gone.partition)
+        flow.run()
+        assert numbers(flow) == [3, 4, 5]
+
+
+def test_a_zombie_commits_nothing_not_even_what_was_parked_already() -> None:
+    with start() as flow:
+        zombie = flow.workers[0]
+        flow.produce(Asked("k", 1, ("wait:20",)))
+        flow.run()
+        flow.start("play", "b")
+        zombie.poll()
+        flow.clock.advance(21)  # longer than a session: the other takes over, and makes the attempt
+        for _ in range(3):
+            flow.workers[1].cycle()
+        zombie.handle([])
+        assert numbers(flow) == [1]
+        assert zombie.engine.totals["aborted"] == 1
+
+
+def test_a_redriven_record_goes_before_what_waits_and_closes_its_case() -> None:
+    at = World()
+    with start(make(after_dead="hold"), at) as flow:
+        flow.produce(Asked("k", 0, ("reject",)))
+        flow.produce(Asked("k", 1))
+        flow.run()
+        at.mended.add(0)
+        held = flow.parked("play")[0]
+        again = Parked(held.record, -1, case=held.case).output(names.retry("moves", "play"), "operator")
+        flow.broker.produce(again.topic, again.key, again.value, again.headers, again.partition)
+        flow.run()
+        assert numbers(flow) == [0, 0, 1]
+        assert [case.state for case in flow.cases()] == [State.RESOLVED]
