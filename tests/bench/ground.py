@@ -18,12 +18,13 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Producer, TopicPartition
 
-from streams import migrate, topics
+from streams import topics
 from streams.codec import Codec
 from streams.config import Settings
 from streams.local import LocalKafka
 from streams.record import Headers, event_info
 from streams.registry import FolderRegistry
+from tests.bench.flow import bench
 from topologies.orders import orders as flow
 from topologies.orders.events import OrderLine, OrderSubmitted
 
@@ -42,13 +43,11 @@ class Ground(msgspec.Struct):
     admin: Any
     observers: dict[str, Any] = {}
 
-    def settings(self, name: str) -> Settings:
-        """A worker's settings, with a database of its own."""
+    def settings(self, name: str, store: str = "") -> Settings:
+        """A worker's settings, with a directory of its own."""
         home = self.directory / name
         home.mkdir(exist_ok=True)
-        settings = Settings(bootstrap=self.bootstrap, store=f"sqlite:///{home / 'store.db'}", directory=home)
-        migrate.upgrade(settings.store, migrate.stores(flow))
-        return settings
+        return Settings(bootstrap=self.bootstrap, store=store, directory=home)
 
     def make_topics(self, names: Iterable[str]) -> None:
         """Topics as plain as the flow's event topics."""
@@ -97,7 +96,7 @@ def ground() -> Iterator[Ground]:
     """A fresh broker; it and all that it holds is gone at the end."""
     with TemporaryDirectory(prefix="towpath-bench-") as name, LocalKafka.start(Path(name) / "kafka") as kafka:
         admin = topics.connect(Settings(bootstrap=kafka.bootstrap))
-        topics.apply(topics.plan(flow), admin)
+        topics.apply([*topics.plan(flow), *(spec for spec in topics.plan(bench) if spec.name.startswith(bench.name))], admin)
         found = Ground(kafka.bootstrap, Path(name), admin)
         try:
             yield found

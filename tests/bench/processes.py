@@ -43,13 +43,13 @@ class Processes:
                 process.kill()
                 process.wait()
 
-    def worker(self, settings: Settings, stage: str, *, lanes: bool = True) -> None:
-        """One stage of the order flow, as users run it; or the same without lanes."""
+    def worker(self, settings: Settings, flow: str, stage: str, *, lanes: bool = True) -> None:
+        """One stage of a flow, as users run it; or the same without lanes."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         module = "streams" if lanes else "tests.bench.laneless"
-        command = ["run", "topologies.orders", stage, "--instance", f"bench-{stage}", "--web-port", str(port)]
+        command = ["run", flow, stage, "--instance", f"bench-{stage}", "--web-port", str(port)]
         variables = {
             "TOWPATH_BOOTSTRAP": settings.bootstrap,
             "TOWPATH_DIR": str(settings.directory),

@@ -18,7 +18,7 @@ from streams.config import Settings
 from streams.dead import Case, DeadLetters
 from streams.engine import _drive
 from streams.lanes import Lanes
-from streams.process import Processor
+from streams.process import Processor, Verdict
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
 from streams.store import Inbox
@@ -28,6 +28,7 @@ from tests.bench.throughput import by_turns, ratio
 from topologies.orders import orders as flow
 from topologies.orders.events import OrderAccepted, OrderSubmitted
 from topologies.orders.intake import judge
+from topologies.orders.inventory import deadline
 from topologies.orders.seed import seed
 
 _BATCH: Final = 500
@@ -61,14 +62,16 @@ def sell(url: str, orders: Sequence[OrderSubmitted], batch: int) -> float:
     assert stage.store is not None
     inbox = Inbox(url, names.group(flow.name, stage.name), stage.store)
     inbox.open()
-    crew = Crew(stage, Processor(stage, codec, {}), DeadLetters(flow.name, stage.name, codec, who="bench"), inbox)
+    crew = Crew(
+        stage, Processor(stage, codec, {deadline: 900.0}), DeadLetters(flow.name, stage.name, codec, who="bench"), inbox
+    )
     lanes = Lanes("table", "token")
     lanes.gained(0)
     began = time.monotonic()
     for start in range(0, len(records), batch):
         work = Work(crew, lanes.cycle(time.time()))
         _drive(work.run([], records[start : start + batch]))
-        assert len(work.outputs) == len(records[start : start + batch])
+        assert work.verdicts == {Verdict.DONE: len(records[start : start + batch])}
     seconds = time.monotonic() - began
     inbox.close()
     return len(records) / seconds

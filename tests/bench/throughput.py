@@ -1,7 +1,8 @@
 """Throughput: one stage process on a full topic, beside a bare transactional copy of the same topic.
 
 The one rule: both are watched from outside, by what their groups have committed; start-up and the first commit do not count.
-The stage is intake of the order flow: it reads, checks and adds up orders of five lines, and writes other events with headers.
+The stage does what intake of the order flow does, without its database: it reads, checks and adds up orders of five lines, and
+writes other events with headers.
 """
 
 import time
@@ -10,9 +11,9 @@ from statistics import median
 from typing import Any, Final
 
 from streams import names
+from tests.bench.flow import bench, checking
 from tests.bench.ground import SUBMITTED, Ground, encoded, preload, some_orders
 from tests.bench.processes import Processes
-from topologies.orders import orders as flow
 
 _COPY: Final = "bare.copy"
 _BATCH: Final = 2000  # as many as a stage takes by default
@@ -54,10 +55,10 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
 
 def stage_speed(ground: Ground, records: int, *, lanes: bool = True) -> float:
     """Messages per second of intake, over the whole topic."""
-    group = names.group(flow.name, "intake")
+    group = names.group(bench.name, checking.name)
     settings = ground.settings("throughput")
     with Processes(settings.directory) as processes:
-        processes.worker(settings, "intake", lanes=lanes)
+        processes.worker(settings, "tests.bench.flow", checking.name, lanes=lanes)
         speed = _watch(ground, processes, group, records)
     ground.rewind(group, SUBMITTED)
     return speed
