@@ -22,6 +22,7 @@ STEPS = st.lists(
         st.tuples(st.just("pass"), st.sampled_from([0.001, 1.0, 7.0])),
         st.tuples(st.just("operator"), KEYS),
         st.tuples(st.just("dismiss"), KEYS),
+        st.tuples(st.just("restart"), st.none()),
     ),
     max_size=12,
 )
@@ -100,11 +101,16 @@ class Story:
             for each in self.write([Output(TABLE, gone, None, ((BY, b"op"),), 0)]):
                 self.lanes.load(each)
 
-    def check(self) -> None:
-        fresh = Lanes(TABLE, "another")
+    def restored(self) -> Lanes:
+        """What the next owner makes of the table."""
+        fresh = Lanes(TABLE, "me")
         for record in self.log:
             fresh.load(record)
         fresh.gained(0)
+        return fresh
+
+    def check(self) -> None:
+        fresh = self.restored()
         assert contents(fresh) == contents(self.lanes), "a fresh owner would know the same"
         assert fresh.parked() == self.lanes.parked()
         assert fresh.next_due() == self.lanes.next_due()
@@ -133,6 +139,8 @@ def test_lanes_keep_order_and_time_and_the_table_says_the_same(steps: list[tuple
             story.cycle(value, happens=what == "commit")
         elif what == "pass":
             story.now += value
+        elif what == "restart":
+            story.lanes = story.restored()
         elif what == "operator":
             story.operator(value)
         else:

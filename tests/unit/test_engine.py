@@ -1,17 +1,21 @@
 """The cycle by example: order, holding, probing, aborting, dying; each on the real engine and a broker in memory."""
 
-import asyncio
-
 import pytest
 
 from streams import names
 from streams.dead import State
 from streams.parked import Parked, tombstone
 from streams.process import Verdict
-from streams.stage import Context, Stage
 from streams.testing import Simulation
-from streams.topology import Topology
-from tests.support.moves import Answered, Asked, World, make, schemas, start
+from tests.support.moves import Answered, Asked, World, make, start
+
+
+def redrive(flow: Simulation) -> None:
+    """The first that is held, as operators do, and what comes of it."""
+    held = flow.parked("play")[0]
+    again = Parked(held.record, -1, case=held.case).output(names.retry("moves", "play"), "operator")
+    flow.broker.produce(again.topic, again.key, again.value, again.headers, again.partition)
+    flow.run()
 
 
 def numbers(flow: Simulation) -> list[int]:
@@ -163,65 +167,29 @@ def test_a_record_that_kills_its_process_is_dead_at_the_third_death_and_takes_no
         assert [(case.verdict, case.offset) for case in flow.cases()] == [("crashed", 1)]
 
 
-def test_asynchronous_handlers_run_side_by_side_but_one_at_a_time_per_key() -> None:
-    busy: dict[str, int] = {}
-    most = 0
-    stage = Stage("play", slots=3)
+def test_what_killed_its_process_is_run_again_when_it_is_redriven() -> None:
+    at = World()
+    with start(make(after_dead="hold"), at, workers=0) as flow:
+        flow.produce(Asked("k", 1, ("die",) * 9))
+        while not flow.letters("play"):
+            flow.start("play")
+            flow.run(seconds=11)
+        at.mended.add(1)
+        redrive(flow)
+        assert numbers(flow) == [1, 1]
 
-    @stage.on
-    async def play(asked: Asked, ctx: Context) -> Answered:  # noqa: ARG001  # a handler's signature
-        nonlocal most
-        assert busy.setdefault(asked.who, 0) == 0
-        busy[asked.who] += 1
-        most = max(most, sum(busy.values()))
-        await asyncio.sleep(0)
-        busy[asked.who] -= 1
-        return Answered(asked.who, asked.number, 0)
 
-    with Simulation(Topology("moves", sources=[Asked], stages=[stage], sinks=[Answered], schemas=schemas())) as flow:
-        for number in range(20):
-            flow.produce(Asked(f"k{number % 5}", number))
+def test_a_partition_that_went_to_another_is_forgotten_with_all_that_is_parked_there() -> None:
+    with start() as flow:
+        for number in range(8):
+            flow.produce(Asked(f"k{number}", number, ("wait:50",)))
         flow.run()
-        assert most == 3
-        for who in "k0", "k1", "k2", "k3", "k4":
-            answered = [answer.number for answer in flow.outputs(Answered) if answer.who == who]
-            assert answered == sorted(answered)
-        assert len(numbers(flow)) == 20
-
-
-def test_an_asynchronous_handler_that_does_not_answer_is_told_to_retry() -> None:
-    stage = Stage("play", time_limit=0.01)
-
-    @stage.on
-    async def play(asked: Asked, ctx: Context) -> Answered:
-        if ctx.attempt == 1:
-            await asyncio.Event().wait()
-        return Answered(asked.who, asked.number, 0)
-
-    with Simulation(Topology("moves", sources=[Asked], stages=[stage], sinks=[Answered], schemas=schemas())) as flow:
-        flow.produce(Asked("k", 1))
+        flow.start("play", "b")
         flow.run()
-        assert [parked.failure and parked.failure.message for parked in flow.parked("play")] == ["no answer within 0.01 s"]
-        flow.run(seconds=1)
-        assert numbers(flow) == [1]
-
-
-def test_an_inner_task_that_was_cancelled_costs_its_event_an_attempt_and_no_other_event() -> None:
-    stage = Stage("play", slots=1)
-
-    @stage.on
-    async def play(asked: Asked, ctx: Context) -> Answered:
-        if asked.number == 1 and ctx.attempt == 1:
-            inner = asyncio.ensure_future(asyncio.Event().wait())
-            inner.cancel()
-            await inner
-        return Answered(asked.who, asked.number, 0)
-
-    with Simulation(Topology("moves", sources=[Asked], stages=[stage], sinks=[Answered], schemas=schemas())) as flow:
-        for number in range(4):
-            flow.produce(Asked("k", number))
-        flow.run(seconds=1)
-        assert numbers(flow) == [0, 1, 2, 3]
+        first, second = (worker.engine for worker in flow.workers)
+        for engine in first, second:
+            assert {parked.record.partition for parked in engine.lanes} == engine.gate.partitions
+        assert first.gate.partitions | second.gate.partitions == {0, 1}
 
 
 def test_a_death_between_poll_and_commit_leaves_nothing_behind() -> None:
@@ -272,9 +240,6 @@ def test_a_redriven_record_goes_before_what_waits_and_closes_its_case() -> None:
         flow.produce(Asked("k", 1))
         flow.run()
         at.mended.add(0)
-        held = flow.parked("play")[0]
-        again = Parked(held.record, -1, case=held.case).output(names.retry("moves", "play"), "operator")
-        flow.broker.produce(again.topic, again.key, again.value, again.headers, again.partition)
-        flow.run()
+        redrive(flow)
         assert numbers(flow) == [0, 0, 1]
         assert [case.state for case in flow.cases()] == [State.RESOLVED]
