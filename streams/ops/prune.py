@@ -57,6 +57,7 @@ def _prune(  # one stage's part of the above
     parked = _parked(settings, admin, names.retry(topology.name, stage.name))
 
     def done(place: Place, offset: int) -> bool:
+        # A timer was never on a topic of its own: its offset is below 0, and the table alone says whether it is done.
         topic, partition = place
         return offset < offsets.get(place, 0) and f"{topic}/{partition}/{offset}".encode() not in parked
 

@@ -91,16 +91,18 @@ def test_what_could_still_come_stays_however_old(shop: Shop) -> None:
     shop.handle("waited, and is done", 2)
     shop.handle("done a moment ago", 3, age=60)
     shop.handle("read, but Kafka does not know yet", 6)
+    shop.handle("a timer that went off", -7)
+    shop.handle("a timer that is still set", -8)
     shop.handle("of a partition that never committed", 0, partition=1)
-    for offset, value in ((1, b"x"), (2, b"x"), (2, None)):
+    for offset, value in ((1, b"x"), (2, b"x"), (2, None), (-8, b"x")):
         shop.park(producer, offset, value)
     assert producer.flush(30) == 0
     before = shop.known()
-    assert shop.prune(dry_run=True) == (5, 2)
+    assert shop.prune(dry_run=True) == (7, 3)
     assert shop.known() == before
-    assert shop.prune() == (5, 2)
-    assert before - shop.known() == {"done", "waited, and is done"}
-    assert shop.prune() == (3, 0)
+    assert shop.prune() == (7, 3)
+    assert before - shop.known() == {"done", "waited, and is done", "a timer that went off"}
+    assert shop.prune() == (4, 0)
 
 
 def test_a_transaction_that_is_undecided_is_waited_for(shop: Shop) -> None:
