@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicPartition
 
@@ -19,7 +19,35 @@ from streams.kafka_writer import Writer
 from streams.record import Output
 from streams.session import Inputs, Place, Polled
 
+_EVERY: Final = 30.0  # seconds in which the same complaint is made once
+
+
+class OncePerWhile(logging.Filter):
+    """Lets each kind of librdkafka's complaints through once in a while, and says how many it has kept back.
+
+    librdkafka writes a line for every attempt to reach a broker that is away: thousands in an hour.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+        self._kept: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is written. Its kind is librdkafka's word for it (`FAIL`, `REQTMOUT`, …), its first."""
+        text = record.getMessage()
+        kind = text.partition(" ")[0]
+        if record.created - self._last.get(kind, float("-inf")) < _EVERY:
+            self._kept[kind] = self._kept.get(kind, 0) + 1
+            return False
+        self._last[kind] = record.created
+        if kept := self._kept.pop(kind, 0):
+            record.msg, record.args = f"{text} ({kept} more like this)", ()
+        return True
+
+
 _log = logging.getLogger("towpath.kafka")
+_log.addFilter(OncePerWhile())
 
 
 class KafkaSession:

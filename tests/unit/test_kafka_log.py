@@ -1,0 +1,21 @@
+"""What librdkafka says in the log while a broker is away."""
+
+import logging
+
+from streams.kafka import OncePerWhile
+
+
+def line(text: str, at: float) -> logging.LogRecord:
+    record = logging.LogRecord("towpath.kafka", logging.WARNING, "", 0, text, (), None)
+    record.created = at
+    return record
+
+
+def test_one_complaint_of_a_kind_is_written_and_the_rest_counted() -> None:
+    quiet = OncePerWhile()
+    assert quiet.filter(line("FAIL refused", 0))
+    assert not any(quiet.filter(line("FAIL refused", second)) for second in range(1, 30))
+    assert quiet.filter(line("FENCED by another", 5)), "another kind is not kept back with it"
+    later = line("FAIL refused", 31)
+    assert quiet.filter(later)
+    assert later.getMessage() == "FAIL refused (29 more like this)"
