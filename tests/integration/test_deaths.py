@@ -11,10 +11,10 @@ from confluent_kafka import Producer
 
 from streams.local import LocalKafka
 from tests.support.contracts import Contracts
-from tests.support.flow import apply_topics, disordered
+from tests.support.flow import disordered
 from tests.support.poison import write_schemas
 from tests.support.reader import Reader, text_headers
-from tests.support.workers import Crew, Worker, wait_for
+from tests.support.workers import Crew, Worker, towpath, wait_for
 
 MODULE = "tests.support.poison"
 
@@ -36,7 +36,7 @@ class Table(Crew):
                 "TOWPATH_KAFKA": "transaction.timeout.ms=4000",
             },
         )
-        apply_topics(MODULE, self.environment)
+        towpath(self.environment, "topics", "apply", MODULE)
         self.contracts = Contracts(self.home / "schemas")
         self.producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "log_level": 0})
         self.asked, self.eaten, self.dlq, self.cases = (
