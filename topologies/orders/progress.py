@@ -140,7 +140,8 @@ class Progress:
 
     def of(self, order_id: str) -> Order | None:
         """What is known of an order."""
-        self.read([order_id])
+        if order_id not in self._orders:
+            self.read([order_id])
         return self._orders[order_id]
 
     def set(self, order_id: str, order: Order) -> None:

@@ -68,7 +68,8 @@ class Submissions:
     def take(self, order: OrderSubmitted, now: float) -> Seen:
         """Remember an order, or say that it was here before. `now` is in seconds since the Unix epoch."""
         order_id, this = order.order_id, content(order)
-        self._read([order_id])
+        if order_id not in self._contents:
+            self._read([order_id])
         known = self._contents[order_id]
         if known is None:
             self._contents[order_id], self._new[order_id] = this, int(now * 1000)
