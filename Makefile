@@ -18,8 +18,10 @@ setup: $(READY) ## Make .venv with the towpath command (the other targets do so 
 demo: $(READY) ## Send real orders through the flow on a real Kafka, and watch: make demo ORDERS=20000 RATE=500 FAULTS=1
 	@$(BIN)/towpath demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE)) $(if $(FAULTS),--faults)
 
-test: $(READY) ## Run every test, also against a real Kafka
-	@$(BIN)/python -m pytest
+JOBS ?= 3
+
+test: $(READY) ## Run every test, also against a real Kafka, three files at a time (they mostly wait): make test JOBS=1
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-fast: $(READY) ## Run the tests that need no Kafka
 	@$(BIN)/python -m pytest tests/unit tests/property
