@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import SetupError, TowpathError
 from streams.kafka import KafkaSession
+from streams.pages import add_pages, free_port
 from streams.process import Processor
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
@@ -49,13 +49,14 @@ T = TypeVar("T")
 def run(topology: Topology, stages: Sequence[str], settings: Settings, *, web_port: int = 0) -> int:
     """Run `stages` (none: all) of a topology until SIGTERM or SIGINT. Returns the exit code: 0, or 1 after a failure.
 
-    `web_port` serves `/health` and `/ready`; 0 takes a free one. Raises `SetupError` for what can be seen before the start.
+    `web_port` serves `/health`, `/ready` and `/metrics`; 0 takes a free one. Raises `SetupError` for what can be seen before
+    the start.
     """
     if not settings.bootstrap:
         raise SetupError("no Kafka is known", fix="run `towpath up`, or set TOWPATH_BOOTSTRAP or --bootstrap")
     chosen = [topology.stage(name) for name in stages] or list(topology.stages)
     host = settings.variables.get("web_host", "127.0.0.1")
-    port = web_port or _free_port(host)
+    port = web_port or free_port(host)
     return asyncio.run(_serve(topology, chosen, settings, (host, port)))
 
 
@@ -65,7 +66,7 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
     for host in hosts:
         app.agent(host.channel, name=host.stage.name, supervisor_strategy=CrashingSupervisor)(host.work)
     app._extra_services += hosts  # started after the agents, stopped before them
-    _pages(app, hosts)
+    add_pages(app, hosts)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -268,6 +269,11 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     # -- pages ----------------------------------------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+    @property
     def ready(self) -> bool:
         """Whether it owns partitions, or is a spare that has been a member for a while."""
         if self.engine is None or not self._member_since:
@@ -284,22 +290,3 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         if engine is not None:
             page |= engine.state()
         return page
-
-
-def _pages(app: Any, hosts: Sequence[_Host]) -> None:
-    @app.page("/health")  # type: ignore[untyped-decorator]  # Faust has no types
-    async def health(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
-        pages = [host.health() for host in hosts]
-        healthy = all(page["healthy"] for page in pages)
-        return view.json({"healthy": healthy, "stages": pages}, status=200 if healthy else 503)
-
-    @app.page("/ready")  # type: ignore[untyped-decorator]  # Faust has no types
-    async def ready(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
-        states = {host.stage.name: host.ready for host in hosts}
-        return view.json({"ready": all(states.values()), "stages": states}, status=200 if all(states.values()) else 503)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

@@ -125,7 +125,7 @@ def test_an_order_without_a_number_makes_an_event_without_a_subject() -> None:
     assert "subject" not in json.loads(outgoing.cloud_event(msgspec.structs.replace(TOLD, order_id="")))
 
 
-@pytest.mark.parametrize("known", [OLD, NEW])
+@pytest.mark.parametrize("known", [OLD, NEW], ids=["old", "new"])
 def test_while_a_secret_is_changed_a_receiver_may_know_either(known: str) -> None:
     receiver = Receiver([secret(known, "test")])
 

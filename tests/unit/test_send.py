@@ -45,7 +45,7 @@ def test_a_wrong_or_unknown_field_is_named(changed: dict[str, Any], said: str) -
         check(json.dumps(ORDER | changed).encode(), OrderSubmitted)
 
 
-@pytest.mark.parametrize("data", [b"one\ntwo\n", gzip.compress(b"one\ntwo\n")])
+@pytest.mark.parametrize("data", [b"one\ntwo\n", gzip.compress(b"one\ntwo\n")], ids=["plain", "packed"])
 def test_lines_come_from_a_file_or_stdin_packed_or_not(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "events"
     file.write_bytes(data)

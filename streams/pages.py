@@ -1,0 +1,54 @@
+"""A worker's web pages: `/health`, `/ready`, `/metrics`.
+
+The one rule: a page only looks. It answers from the event loop while a handler or a broker keeps the stage's thread busy.
+"""
+
+import socket
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from streams.telemetry import MEDIA_TYPE, exposition
+
+
+class Shown(Protocol):
+    """A stage as the pages see it."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether it owns what it is to own."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """What it owns, what waits, and why if it does not go on."""
+        ...
+
+
+def add_pages(app: Any, stages: Sequence[Shown]) -> None:
+    """Put the pages on a Faust app."""
+
+    @app.page("/health")  # type: ignore[untyped-decorator]  # Faust has no types
+    async def health(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
+        pages = [stage.health() for stage in stages]
+        healthy = all(page["healthy"] for page in pages)
+        return view.json({"healthy": healthy, "stages": pages}, status=200 if healthy else 503)
+
+    @app.page("/ready")  # type: ignore[untyped-decorator]  # Faust has no types
+    async def ready(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
+        states = {stage.name: stage.ready for stage in stages}
+        return view.json({"ready": all(states.values()), "stages": states}, status=200 if all(states.values()) else 503)
+
+    @app.page("/metrics")  # type: ignore[untyped-decorator]  # Faust has no types
+    async def metrics(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
+        return view.bytes(exposition(stage.health() for stage in stages), content_type=MEDIA_TYPE)
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
