@@ -31,6 +31,7 @@ _READER: Final[Mapping[str, Any]] = {
     "allow.auto.create.topics": False,
     "fetch.queue.backoff.ms": 5,
     "fetch.wait.max.ms": 100,
+    "queued.max.messages.kbytes": 16384,  # per partition; 65536, the default, is memory that a restoration has better use for
     "enable.partition.eof": True,
 }
 _CLASSIC: Final[Mapping[str, Any]] = {

@@ -9,7 +9,6 @@ applied when the transaction has happened and forgotten when it has not.
 
 import heapq
 import math
-from collections import deque
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -35,7 +34,7 @@ class _Partition(msgspec.Struct):
     """What is parked in one partition. While it is restored only `places` is kept; lanes are made at its end."""
 
     places: dict[bytes, Parked] = {}
-    lanes: dict[LaneKey, deque[Parked]] = {}
+    lanes: dict[LaneKey, list[Parked]] = {}
     heads: list[_Due] = []  # a heap; entries that no longer hold are passed over
     pushed: int = 0
     size: int = 0
@@ -80,7 +79,7 @@ class Lanes:
         partition = self._partitions.setdefault(number, _Partition())
         partition.restored = True
         for parked in sorted(partition.places.values(), key=_rank):
-            partition.lanes.setdefault(self._key(parked), deque()).append(parked)
+            partition.lanes.setdefault(self._key(parked), []).append(parked)
             partition.next_seq = max(partition.next_seq, parked.seq + 1)
         for key, lane in partition.lanes.items():
             _push(partition, key, lane[0])
@@ -116,7 +115,7 @@ class Lanes:
 
     def _insert(self, partition: _Partition, parked: Parked) -> None:
         key = self._key(parked)
-        lane = partition.lanes.setdefault(key, deque())
+        lane = partition.lanes.setdefault(key, [])
         index = next((i for i, other in enumerate(lane) if _rank(other) > _rank(parked)), len(lane))
         lane.insert(index, parked)
         partition.places[parked.place] = parked
@@ -143,7 +142,7 @@ class _View:
 
     __slots__ = ("added", "dropped", "head", "lane")
 
-    def __init__(self, lane: deque[Parked]) -> None:
+    def __init__(self, lane: list[Parked]) -> None:
         self.lane = lane
         self.dropped = 0
         self.head: Parked | None = None
@@ -240,7 +239,7 @@ class Cycle:
         view = self._views.get(lane)
         if view is None:
             lanes = self._lanes._partitions[lane[0]].lanes
-            view = self._views[lane] = _View(lanes.get(lane[1], deque()))
+            view = self._views[lane] = _View(lanes.get(lane[1], []))
         return view
 
     def _write(self, number: int, parked: Parked) -> None:
@@ -252,10 +251,10 @@ def _apply(partition: _Partition, key: LaneKey, view: _View) -> None:
     lane = view.lane
     moved = view.dropped > 0 or view.head is not None or not lane  # another head, or another time for it
     gone = min(view.dropped, len(lane))
-    for _ in range(gone):
-        parked = lane.popleft()
+    for parked in lane[:gone]:
         del partition.places[parked.place]
         partition.size -= parked.size
+    del lane[:gone]
     for parked in view.added[view.dropped - gone :]:
         lane.append(parked)
         partition.places[parked.place] = parked
