@@ -38,6 +38,10 @@ class Fenced(TowpathError):
     """Another instance has taken over, or the session is beyond repair: the process ends and is started again."""
 
 
+class Undecidable(TowpathError):
+    """A replay cannot tell what would come of an event: nothing is recorded of what a dependency answered."""
+
+
 class Spoken(TowpathError):
     """A verdict that a handler speaks by raising it."""
 

@@ -20,23 +20,45 @@ from streams.errors import SetupError
 from streams.record import Headers, Record, event_info
 from streams.signature import Handler, Later, declared_at, read_handler, short_path
 
-__all__ = ["Backoff", "Context", "Handler", "Later", "Port", "Stage", "Store", "declared_at", "short_path"]
+__all__ = ["Backoff", "Context", "Handler", "Later", "Past", "Port", "Stage", "Store", "declared_at", "short_path"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Past(msgspec.Struct, frozen=True):
+    """An event that was handled to its end, and what it led to, in that order; what its stage sent itself for later as well."""
+
+    event: Any
+    outputs: tuple[Any, ...]
+
+    def output(self, event: type[T]) -> T | None:
+        """The first output of this class, if there is one."""
+        return next((output for output in self.outputs if isinstance(output, event)), None)
 
 
 class Port(Generic[T]):
     """A dependency beyond Kafka and the store: a provider, a mail server, a file.
 
     `connect` gets the process's settings and returns a context manager (either kind) that is entered once per worker.
+
+    A replay connects to nothing. `recorded` gives it something that answers as the dependency did then, by what the event
+    led to; it raises `Undecidable` where that does not say. With `pure`, what `connect` gives calls nobody and changes
+    nothing, such as a number from the settings: a replay uses it as it is.
     """
 
     def __init__(
-        self, name: str, connect: Callable[[Settings], AbstractContextManager[T] | AbstractAsyncContextManager[T]]
+        self,
+        name: str,
+        connect: Callable[[Settings], AbstractContextManager[T] | AbstractAsyncContextManager[T]],
+        *,
+        recorded: Callable[[Past], T] | None = None,
+        pure: bool = False,
     ) -> None:
         self.name = names.check_word(name, "port", declared_at())
         self.connect = connect
+        self.recorded = recorded
+        self.pure = pure
 
 
 class Store(Generic[T]):
@@ -48,16 +70,26 @@ class Store(Generic[T]):
     Batches take turns, on PostgreSQL as on SQLite: what a handler reads stays as it is until its batch is committed. With
     `concurrent=True` PostgreSQL runs batches of different partitions at once, and the repository itself locks what it reads
     in order to change it (`with_for_update`).
+
+    `recorded` gives a replay something that answers as the repository did then, by what the event led to; see `Port`.
     """
 
     def __init__(
-        self, name: str, *, tables: Any, migrations: Path, repository: Callable[[Any], T], concurrent: bool = False
+        self,
+        name: str,
+        *,
+        tables: Any,
+        migrations: Path,
+        repository: Callable[[Any], T],
+        concurrent: bool = False,
+        recorded: Callable[[Past], T] | None = None,
     ) -> None:
         self.name = names.check_word(name, "store", declared_at())
         self.tables = tables
         self.migrations = migrations
         self.repository = repository
         self.concurrent = concurrent
+        self.recorded = recorded
 
 
 class Context:
