@@ -114,6 +114,7 @@ def test_a_webhook_is_a_cloud_event_that_a_judge_who_is_not_ours_verifies() -> N
             "order_id": "o1",
             "customer_id": "c1",
             "code": "out-of-stock",
+            "closing": None,
             "subject": "We cannot deliver",
             "message": "We are sorry: no Tee für 5 €.",
         },

@@ -105,6 +105,18 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Flow]]:
 WEB = "https://shop.example/hooks"
 
 
+def test_an_end_that_was_told_by_webhook_is_named_as_exactly_as_one_told_by_letter(start: Callable[..., Flow]) -> None:
+    flow = start(("sub_a", "c1", WEB))
+    flow.flow.produce(OrderClosed("o1", "c1", "USD", 500, Closing.EXPIRED, None, "expired", "Late."))
+    flow.flow.produce(OrderClosed("o2", "c2", "USD", 500, Closing.EXPIRED, None, "expired", "Late."))
+    flow.flow.run()
+    assert flow.receivers.took == [("sub_a", "o1")]
+    assert {sent.order_id: sent.closing for sent in flow.flow.outputs(NotificationSent)} == {
+        "o1": Closing.EXPIRED,
+        "o2": Closing.EXPIRED,
+    }
+
+
 def test_a_customer_without_subscribers_gets_a_letter_and_whoever_wants_all_orders_is_told_too(
     start: Callable[..., Flow],
 ) -> None:

@@ -133,6 +133,7 @@ def test_every_end_is_told(tmp_path: Path, end: Any, ending: Ending, code: str |
     mailer.close()
     assert isinstance(sent, NotificationSent)
     assert (sent.ending, sent.code, sent.order_id, sent.customer_id) == (ending, code, end.order_id, end.customer_id)
+    assert sent.closing is getattr(end, "closing", None)
     assert all(part in sent.message for part in says)
     assert json.loads((tmp_path / "deep" / "letters.jsonl").read_text()) == {
         "event_id": "e1",

@@ -76,4 +76,4 @@ def _sent(told: DeliveryRequested) -> NotificationSent | None:
     ending = _ENDINGS.get(told.kind)
     if not told.lead or ending is None:
         return None
-    return NotificationSent(told.order_id, told.customer_id, ending, told.subject, told.message, told.code)
+    return NotificationSent(told.order_id, told.customer_id, ending, told.subject, told.message, told.code, told.closing)

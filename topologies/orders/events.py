@@ -48,7 +48,7 @@ class Shortage(msgspec.Struct, frozen=True):
 class Ending(StrEnum):
     """How an order ended for its customer: paid for, turned down before payment, or without a payment in the end.
 
-    An unpaid one was declined, not paid in time, or cancelled; the `code` beside it says which.
+    An unpaid one was declined, not paid in time, or cancelled; the `Closing` beside it says which.
     """
 
     CONFIRMED = "confirmed"
@@ -258,7 +258,10 @@ class StockReleased(msgspec.Struct, frozen=True):
 
 @event("notifications.sent", key="order_id")
 class NotificationSent(msgspec.Struct, frozen=True):
-    """The customer was told how the order ended. `code` says why, unless it is confirmed."""
+    """The customer was told how the order ended. `code` says why, unless it is confirmed.
+
+    `closing` says exactly how an order that was accepted ended; of one that was rejected, and before version 3, it is None.
+    """
 
     order_id: str
     customer_id: str
@@ -266,6 +269,7 @@ class NotificationSent(msgspec.Struct, frozen=True):
     subject: str
     message: str
     code: str | None = None
+    closing: Closing | None = None
 
 
 @event("notifications.requested", key="subscriber_id")
@@ -273,7 +277,7 @@ class DeliveryRequested(msgspec.Struct, frozen=True):
     """A message that one subscriber is to be sent. `kind` is its ending, `disputed` or `refunded`.
 
     `delivery_id` is the same however often it is sent; `event_id` names what it tells of. It is the `lead` by which the
-    customer hears of it: a letter takes its place if it cannot be delivered.
+    customer hears of it: a letter takes its place if it cannot be delivered. `closing`: as in `NotificationSent`.
     """
 
     subscriber_id: str
@@ -287,3 +291,4 @@ class DeliveryRequested(msgspec.Struct, frozen=True):
     subject: str
     message: str
     lead: bool
+    closing: Closing | None = None

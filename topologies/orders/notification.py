@@ -31,10 +31,11 @@ def notify(end: End, ctx: Context) -> tuple[NotificationSent | DeliveryRequested
     """Tell the customer, and whoever else wants to know, how the order ended."""
     ending, subject, message = render(end)
     letter = Letter(ctx.event_id, ctx.time, end.order_id, end.customer_id, subject, message)
-    deliveries = _tell(letter, ending.value, end.code, ctx)
+    closing = end.closing if isinstance(end, OrderClosed) else None
+    deliveries = _tell(letter, (ending.value, end.code, closing), ctx)
     if any(delivery.lead for delivery in deliveries):
         return deliveries  # the end is told when the lead has been delivered
-    return (NotificationSent(end.order_id, end.customer_id, ending, subject, message, end.code), *deliveries)
+    return (NotificationSent(end.order_id, end.customer_id, ending, subject, message, end.code, closing), *deliveries)
 
 
 @notification.on
@@ -47,7 +48,7 @@ def acknowledge(disputed: OrderDisputed, ctx: Context) -> tuple[DeliveryRequeste
         f"{disputed.payment_id}). You need not do anything: we look into it and write to you."
     )
     letter = Letter(ctx.event_id, ctx.time, disputed.order_id, disputed.customer_id, subject, message)
-    return _tell(letter, "disputed", None, ctx)
+    return _tell(letter, ("disputed", None, None), ctx)
 
 
 @notification.on
@@ -59,11 +60,15 @@ def return_money(refunded: PaymentRefunded, ctx: Context) -> tuple[DeliveryReque
         f"(payment reference: {refunded.payment_id}). {refunded.reason}"
     )
     letter = Letter(ctx.event_id, ctx.time, refunded.order_id, refunded.customer_id, subject, message)
-    return _tell(letter, "refunded", refunded.code, ctx)
+    return _tell(letter, ("refunded", refunded.code, None), ctx)
 
 
-def _tell(letter: Letter, kind: str, code: str | None, ctx: Context) -> tuple[DeliveryRequested, ...]:
-    """A message to each subscriber. The customer's first one is the lead; a customer without any gets the letter, now."""
+def _tell(letter: Letter, what: tuple[str, str | None, Closing | None], ctx: Context) -> tuple[DeliveryRequested, ...]:
+    """A message to each subscriber. The customer's first one is the lead; a customer without any gets the letter, now.
+
+    `what` it tells of, for machines: kind, code and closing.
+    """
+    kind, code, closing = what
     own, everybodys = ctx.use(subscribers).of(letter.customer_id)
     if not own:
         ctx.use(mail).send(letter)
@@ -80,6 +85,7 @@ def _tell(letter: Letter, kind: str, code: str | None, ctx: Context) -> tuple[De
             letter.subject,
             letter.message,
             lead=subscriber_id == own[0] if own else False,
+            closing=closing,
         )
         for subscriber_id in (*own, *everybodys)
     )

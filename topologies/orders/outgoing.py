@@ -73,7 +73,7 @@ class HttpHooks:
 
 def cloud_event(told: DeliveryRequested) -> bytes:
     """The body: a CloudEvent 1.0 in JSON (https://github.com/cloudevents/spec, structured mode); the same each time."""
-    data = {"order_id": told.order_id, "customer_id": told.customer_id, "code": told.code}
+    data = {"order_id": told.order_id, "customer_id": told.customer_id, "code": told.code, "closing": told.closing}
     event = {
         "specversion": "1.0",
         "id": told.event_id,
