@@ -50,7 +50,7 @@ def _deadline(settings: Settings) -> Iterator[float]:
     yield seconds
 
 
-deadline: Port[float] = Port("deadline", _deadline)
+deadline: Port[float] = Port("deadline", _deadline, pure=True)
 """How long a reservation waits to be paid for: TOWPATH_PAYMENT_DEADLINE, in seconds (default 900)."""
 
 inventory = Stage("inventory", retry=Backoff(attempts=6, first=0.2, ceiling=60), store=stock, ports=[deadline])

@@ -17,8 +17,9 @@ from typing import Final, Protocol
 import msgspec
 
 from streams.config import Settings
-from streams.errors import SetupError, Unavailable
-from streams.stage import Port
+from streams.errors import SetupError, Unavailable, Undecidable
+from streams.stage import Past, Port
+from topologies.orders.events import PaymentCaptured, PaymentFailed, PaymentRefunded
 from topologies.orders.faults import Faults, Troubles
 
 DECLINE_SHARE: Final = 0.02
@@ -169,6 +170,36 @@ class TroubledMailer:
         self._mailer.send(letter)
 
 
+class RecordedProvider:
+    """What the provider answered when an event was handled, told by what came of it."""
+
+    def __init__(self, past: Past) -> None:
+        self._past = past
+
+    async def capture(self, charge: Charge) -> Captured | Declined:
+        """See `PaymentProvider`. Raises `Undecidable` for an order without an outcome, and for another amount than then."""
+        outcome = self._past.output(PaymentCaptured) or self._past.output(PaymentFailed)
+        if outcome is None:
+            raise Undecidable(f"nothing says what came of the charge of order {charge.order_id}")
+        if (outcome.total_minor, outcome.currency) != (charge.amount_minor, charge.currency):
+            raise Undecidable(f"order {charge.order_id} was charged {outcome.total_minor} {outcome.currency} then")
+        if isinstance(outcome, PaymentCaptured):
+            return Captured(outcome.payment_id)
+        return Declined(outcome.code, outcome.reason)
+
+    async def refund(self, refund: Refund) -> None:
+        """See `PaymentProvider`."""
+        if self._past.output(PaymentRefunded) is None:
+            raise Undecidable(f"nothing says what came of the refund of order {refund.order_id}")
+
+
+class NoMailer:
+    """Takes every letter and sends none: what a replay gives its handlers."""
+
+    def send(self, letter: Letter) -> None:
+        """See `Mailer`."""
+
+
 def _provider(settings: Settings) -> AbstractContextManager[PaymentProvider] | AbstractAsyncContextManager[PaymentProvider]:
     return _remote(settings) if settings.variables.get("psp_url") else _own(settings)
 
@@ -212,9 +243,9 @@ def _mailer(settings: Settings) -> Iterator[Mailer]:
         mailer.close()
 
 
-psp: Port[PaymentProvider] = Port("psp", _provider)
+psp: Port[PaymentProvider] = Port("psp", _provider, recorded=RecordedProvider)
 """The payment provider: the one at TOWPATH_PSP_URL (see `provider.py`), or else one within the process that moves no money
 and declines TOWPATH_DECLINE_SHARE (default 0.02) of the orders. See also `faults.py`."""
 
-mail: Port[Mailer] = Port("mail", _mailer)
+mail: Port[Mailer] = Port("mail", _mailer, recorded=lambda _: NoMailer())
 """The mailer; ours appends to TOWPATH_NOTIFICATIONS (default: notifications.jsonl in TOWPATH_DIR). See also `faults.py`."""

@@ -31,6 +31,7 @@ from streams.stage import Store
 from topologies.orders import progress
 from topologies.orders.events import Demand, OrderAccepted, Shortage, readable
 from topologies.orders.progress import CHUNK, Order, Progress, State
+from topologies.orders.recorded import RecordedShelf
 
 _SKU: Final = String().with_variant(String(collation="C"), "postgresql")  # sorted as Python sorts: see `_lock`
 
@@ -249,6 +250,11 @@ class Stock:
         self._orders[order_id] = lines
 
 
-stock = Store(
-    "stock", tables=tables, migrations=Path(__file__).parent / "migrations" / "stock", repository=Stock, concurrent=True
+stock: Store[Stock] = Store(
+    "stock",
+    tables=tables,
+    migrations=Path(__file__).parent / "migrations" / "stock",
+    repository=Stock,
+    concurrent=True,
+    recorded=RecordedShelf,  # type: ignore[arg-type]  # it answers what the handlers ask, not what seeding asks
 )

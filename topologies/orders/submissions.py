@@ -19,7 +19,7 @@ from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table,
 from sqlalchemy.engine import Connection
 
 from streams.rows import Rows
-from streams.stage import Store
+from streams.stage import Past, Store
 from topologies.orders.events import OrderSubmitted, readable
 
 log = logging.getLogger("towpath.intake")
@@ -122,10 +122,22 @@ class Submissions:
             self._contents.update((order_id, known) for order_id, known in rows)
 
 
-submissions = Store(
+class RecordedSubmissions:
+    """Whether an order was new when it came, told by what came of it. Remembers nothing."""
+
+    def __init__(self, past: Past) -> None:
+        self._new = bool(past.outputs)
+
+    def take(self, order: OrderSubmitted, now: float) -> Seen:  # noqa: ARG002  # as `Submissions`
+        """See `Submissions`: one that came with other content was never handled to its end."""
+        return Seen.FIRST if self._new else Seen.AGAIN
+
+
+submissions: Store[Submissions] = Store(
     "submissions",
     tables=tables,
     migrations=Path(__file__).parent / "migrations" / "submissions",
     repository=Submissions,
     concurrent=True,  # two records of one order that come by two partitions meet at the primary key: see `streams.store`
+    recorded=RecordedSubmissions,  # type: ignore[arg-type]  # it answers what the handler asks
 )

@@ -19,7 +19,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from streams import database, migrate
 from streams.config import Settings
-from streams.stage import Port, Store
+from streams.stage import Past, Port, Store
+from topologies.orders.events import DeliveryRequested
 
 _CHUNK: Final = 500  # customers in one look-up; SQLite before 3.32 takes at most 999 variables
 _FRESH: Final = 5.0  # seconds that `Directory` remembers a subscriber
@@ -108,6 +109,18 @@ class Subscribers:
                 self._of[row.customer_id].append(row.subscriber_id)
 
 
+class RecordedSubscribers:
+    """Who was told of one event, told by what came of it."""
+
+    def __init__(self, past: Past) -> None:
+        told = [output for output in past.outputs if isinstance(output, DeliveryRequested)]
+        self._of = [one.subscriber_id for one in told if one.lead], [one.subscriber_id for one in told if not one.lead]
+
+    def of(self, customer_id: str) -> tuple[Sequence[str], Sequence[str]]:  # noqa: ARG002  # as `Subscribers`
+        """The lead and all others: which of these are the customer's own makes no difference to what they are sent."""
+        return self._of
+
+
 class Book(Protocol):
     """One subscriber at a time, for whoever sends."""
 
@@ -181,12 +194,13 @@ async def _directory(settings: Settings) -> AsyncIterator[Book]:
         yield Directory(engine)
 
 
-subscribers = Store(
+subscribers: Store[Subscribers] = Store(
     "subscribers",
     tables=tables,
     migrations=Path(__file__).parent / "migrations" / "subscribers",
     repository=Subscribers,
     concurrent=True,  # it reads, and what it reads may change a moment later
+    recorded=RecordedSubscribers,  # type: ignore[arg-type]  # it answers what the handlers ask
 )
 
 directory: Port[Book] = Port("directory", _directory)
