@@ -1,0 +1,105 @@
+"""A database as it was at one moment: the inbox, and every row of a store.
+
+The one rule: nothing is written and nobody is kept waiting: what is read is one snapshot, however long that takes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, String, Table, bindparam, create_engine, event, select, text
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from streams import database
+from streams.errors import SetupError
+from streams.record import Output
+from streams.store import tables
+
+_CHUNK: Final = 500  # ids in one look-up; SQLite before 3.32 takes at most 999 variables
+_FETCH: Final = 1000  # rows in memory at once
+_inbox = tables.tables["inbox"]
+_mine = _inbox.c.consumer == bindparam("consumer")
+_found = select(_inbox.c.event_id, _inbox.c.outputs, _inbox.c.recorded_at).where(
+    _mine, _inbox.c.event_id.in_(bindparam("ids", expanding=True))
+)
+_times = select(_inbox.c.event_id, _inbox.c.recorded_at).where(_mine)
+_decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What the inbox has of an event: its outputs, and when it was handled (milliseconds since the Unix epoch)."""
+
+    outputs: tuple[Output, ...]
+    at: int
+
+
+class Snapshot:
+    """One moment of a database, seen by one stage's consumer group."""
+
+    def __init__(self, connection: Connection, consumer: str) -> None:
+        self.connection = connection
+        self._consumer = consumer
+
+    def look_up(self, event_ids: Sequence[str]) -> dict[str, Remembered]:
+        """What is remembered of these events; nothing of those that were not handled, or forgotten since."""
+        found: dict[str, Remembered] = {}
+        for start in range(0, len(event_ids), _CHUNK):
+            asked = {"consumer": self._consumer, "ids": event_ids[start : start + _CHUNK]}
+            for event_id, outputs, at in self.connection.execute(_found, asked):
+                found[event_id] = Remembered(_decode(bytes(outputs)), at)
+        return found
+
+    def times(self) -> Iterator[tuple[str, int]]:
+        """All events that are remembered, and when they were handled (milliseconds since the Unix epoch)."""
+        yield from self.connection.execute(_times, {"consumer": self._consumer}).yield_per(_FETCH).tuples()
+
+    def rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
+        """A table's rows, ascending by primary key: as Python sorts it, whatever the database's language."""
+        order: list[ColumnElement[Any]] = []
+        for column in table.primary_key.columns:
+            by: ColumnElement[Any] = column
+            if self.connection.dialect.name == "postgresql" and isinstance(column.type, String):
+                by = column.collate("C")
+            order.append(by)
+        for row in self.connection.execute(select(table).order_by(*order)).yield_per(_FETCH):
+            yield tuple(row)
+
+
+@contextmanager
+def snapshot(url: str, consumer: str) -> Iterator[Snapshot]:
+    """A database as it is now, for as long as this is open. Raises `SetupError` for one that cannot be read."""
+    engine = _reading(url)
+    try:
+        with engine.connect() as connection, connection.begin():
+            connection.execute(text("SELECT 1 FROM inbox LIMIT 1"))  # SQLite's snapshot is as of the first look
+            yield Snapshot(connection, consumer)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise SetupError(
+            f"cannot read the database {engine.url.render_as_string()}: {reason}",
+            where="TOWPATH_STORE",
+            fix="name the database that the stages work with",
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _reading(url: str) -> Engine:
+    parsed = database.address(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(str(parsed.database)).absolute()
+        engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+
+        @event.listens_for(engine, "connect")
+        def _(connection: Any, _: Any) -> None:
+            connection.isolation_level = None  # else the driver begins no transaction for a look, and each sees another moment
+
+        @event.listens_for(engine, "begin")
+        def _(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+        return engine
+    return create_engine(parsed, isolation_level="REPEATABLE READ", execution_options={"postgresql_readonly": True})
