@@ -42,7 +42,6 @@ _CLASSIC: Final[Mapping[str, Any]] = {
 _ANSWER: Final = 5.0  # seconds that one question to the cluster may take; it is asked again at the next poll
 _SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
 
-
 LetGo = Callable[[Mapping[int, int], Any], None]
 """Told, while they are still owned, which partitions go in good order, where each stands, and the group's metadata."""
 
@@ -64,8 +63,7 @@ class Reader:
         common = {**_READER, **properties, "group.id": group}
         classic = common.pop("group.protocol", "consumer") == "classic"
         protocol = {"group.protocol": "classic", **_CLASSIC} if classic else {"group.protocol": "consumer"}
-        self._inputs = inputs
-        self._let_go = let_go
+        self._inputs, self._let_go = inputs, let_go
         self._followed = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
         self._member = Consumer({**protocol, **common}, logger=log)
         self._follower = Consumer({"group.protocol": "classic", **common}, logger=log)
@@ -128,6 +126,12 @@ class Reader:
 
     def close(self) -> None:
         """Leave the group."""
+        # A revocation within librdkafka's close() may find no protocol to answer by, and hang (its issue 4527): leave first.
+        with suppress(KafkaException):
+            self._member.unsubscribe()
+            deadline = time.monotonic() + _ANSWER
+            while self._member.assignment() and time.monotonic() < deadline:
+                self._member.poll(_SLICE)
         for consumer in (self._member, self._follower):  # the member's last revocation still speaks to the follower
             with suppress(KafkaException):
                 consumer.close()
@@ -155,7 +159,10 @@ class Reader:
             del self._owned[partition]
             for topic in self._inputs.topics:
                 self.next.pop((topic, partition), None)
-        member.incremental_unassign(partitions)
+        try:
+            member.incremental_unassign(partitions)
+        except KafkaException:  # the protocol was reset meanwhile, and without an answer librdkafka waits for ever
+            member.unassign()
 
     def _serve_member(self) -> None:
         while (message := self._member.poll(0)) is not None:
