@@ -1,0 +1,71 @@
+"""A replay on what is recorded: each event by itself, in any order, with the outcomes that its dependencies gave then.
+
+The one rule: the same handlers by the same machine as in a worker, `streams.process`; only what surrounds them is not real.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+from streams.codec import Codec
+from streams.config import Settings
+from streams.ops.replay.evidence import Evidence
+from streams.ops.replay.judge import Trial
+from streams.ops.replay.sandbox import Sandbox, moment, own, then
+from streams.process import event_id
+from streams.record import Record
+from streams.snapshot import Snapshot
+from streams.stage import Stage
+
+_CHUNK = 500
+
+
+class Recorded:
+    """One stage. `inbox` is its database as it was at one moment, None for a stage without one.
+
+    `waits` says of a record whether it waits somewhere (`parked`, `dead`) or, empty, was handled to its end.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        codec: Codec,
+        settings: Settings,
+        evidence: Evidence,
+        *,
+        inbox: Snapshot | None,
+        waits: Callable[[Record], str] = lambda _: "",
+    ) -> None:
+        self._stage = stage
+        self._sandbox = Sandbox(stage, codec, settings)
+        self._evidence = evidence
+        self._inbox = inbox
+        self._waits = waits
+
+    def run(self, records: Iterable[Record]) -> Iterator[Trial]:
+        """What comes of each record. All of them were read by the stage, and committed."""
+        records = iter(records)
+        with asyncio.Runner() as runner:
+            runner.run(self._sandbox.__aenter__())
+            try:
+                while chunk := list(islice(records, _CHUNK)):
+                    yield from runner.run(self._chunk(chunk))
+            finally:
+                runner.run(self._sandbox.__aexit__())
+
+    async def _chunk(self, records: Sequence[Record]) -> list[Trial]:
+        ids = [event_id(record) for record in records]
+        emitted = self._evidence.of(ids)
+        known = self._inbox.look_up(ids) if self._inbox is not None else {}
+        trials = []
+        sandbox, stage = self._sandbox, self._stage
+        for record, cause in zip(records, ids, strict=True):
+            remembered = known.get(cause)
+            found = emitted.get(cause, ())
+            if found:
+                found = own(record, stage, found, remembered)
+            waits = self._waits(record) if not found else ""
+            past = then(found, remembered, handled=not waits)
+            outcome = await sandbox.run(record, past, moment(record, found, remembered))
+            trials.append(Trial(record, outcome, found, remembered, waits, sandbox.undecided(outcome)))
+        return trials
