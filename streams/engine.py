@@ -13,6 +13,7 @@ from streams.errors import Aborted, Conflict, Fenced, Unavailable
 from streams.gate import Gate
 from streams.lanes import Lane, Lanes
 from streams.process import Effects, Failure, Processor, Verdict
+from streams.receipts import Receipts
 from streams.record import Record
 from streams.session import Place, Polled, Session
 from streams.stage import Stage
@@ -45,6 +46,7 @@ class Engine:
         processor: Processor,
         table: str,
         dead: DeadLetters,
+        receipts: Receipts,
         *,
         effects: Effects | None,
         clock: Callable[[], float],
@@ -58,6 +60,7 @@ class Engine:
         self.totals: dict[str, int] = {"aborted": 0, **{verdict.value: 0 for verdict in Verdict}}
         self._lead = stage.topics[0]
         self._processor = processor
+        self._receipts = receipts
         self._crew = Crew(stage, processor, dead, effects)
         self._asynchronous = self._crew.asynchronous
         self._deaths = Deaths(stage.batch)
@@ -182,12 +185,15 @@ class Engine:
             # Parked work moves no offset, but its partition's is sent: that is what fences a zombie. The marker is there too.
             place = (self._lead, partition)
             offsets.setdefault(place, self.next[place])
+        moved = {place: (self.next[place], offset) for place, offset in offsets.items()}
+        receipt = self._receipts.write(self.session.token, work, len(records), moved)
         try:
-            await self._block(self.session.commit, work.outputs + work.cycle.writes, offsets, RUN)
+            await self._block(self.session.commit, [*work.outputs, *work.cycle.writes, receipt], offsets, RUN)
         except Aborted as error:
             self._aborted(error)
             return False
         self._refused = 0
+        self._receipts.kept()
         work.cycle.apply()
         for crashed in work.crashed:
             self._deaths.buried(crashed)

@@ -159,7 +159,10 @@ class _View:
 
 
 class Cycle:
-    """The changes of one transaction. `writes` are for the table; `partitions` are those that have any."""
+    """The changes of one transaction. `writes` are for the table; `partitions` are those that have any.
+
+    `entered` and `left`: how many records came to the lanes and went.
+    """
 
     def __init__(self, lanes: Lanes, now: float) -> None:
         self._lanes = lanes
@@ -168,6 +171,7 @@ class Cycle:
         self.now = now
         self.writes: list[Output] = []
         self.partitions: set[int] = set()
+        self.entered = self.left = 0
 
     def lane(self, record: Record) -> Lane:
         """The lane of a record."""
@@ -210,6 +214,7 @@ class Cycle:
         self._seqs[number] = seq + 1
         parked = parked.kept(seq)
         self._view(lane).added.append(parked)
+        self.entered += 1
         self._write(number, parked)
 
     def again(self, lane: Lane, parked: Parked) -> None:
@@ -225,6 +230,7 @@ class Cycle:
             raise ValueError(f"lane {lane} is empty")
         view.head = None
         view.dropped += 1
+        self.left += 1
         self.partitions.add(lane[0])
         self.writes.append(tombstone(parked, self._lanes.table, self._lanes.token))
 

@@ -27,6 +27,7 @@ from streams.errors import Fenced
 from streams.memory import Crashed, ManualClock, MemoryBroker, MemorySession
 from streams.parked import Parked, parse
 from streams.process import Processor
+from streams.receipts import Receipt, Receipts
 from streams.record import Headers, Record, event_info
 from streams.registry import FolderRegistry
 from streams.session import Inputs, Polled
@@ -139,6 +140,12 @@ class Simulation:
         last = {record.key: parse(record)[1] for record in table}
         return [parked for parked in last.values() if parked is not None]
 
+    def receipts(self, stage: str) -> list[Receipt]:
+        """The receipts of a stage, in the order of its transactions."""
+        decode = _decoder(self._codec, Receipt)
+        found = [decode(record.value) for record in self.broker.read(names.receipts(self.topology.name))]
+        return [receipt for receipt in found if receipt.stage == stage]
+
     # -- within ---------------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
@@ -177,6 +184,7 @@ class SimulatedWorker:
             Processor(stage, flow._codec, flow._await(self._open_ports())),
             table,
             DeadLetters(name, stage.name, flow._codec, who=f"{stage.name}/{instance}"),
+            Receipts(name, stage.name, flow._codec, instance=instance, version="test"),
             effects=self._open_store(),
             clock=flow.clock.now,
             block=_in_place,
@@ -275,7 +283,7 @@ class _Session(MemorySession):
 @lru_cache(maxsize=16)
 def _codec(topology: Topology) -> Codec:
     """Checked once, not in every test."""
-    return Codec((*topology.by_topic.values(), Case), FolderRegistry(topology.schemas))
+    return Codec((*topology.by_topic.values(), Case, Receipt), FolderRegistry(topology.schemas))
 
 
 @lru_cache(maxsize=256)

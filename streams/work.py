@@ -42,7 +42,8 @@ class Work:
 
     `careful`: the record at hand is the one that the marker names, so none of its lane may follow it.
     `outputs` do not hold the cycle's own writes. `away` is the failure of an `unavailable`: what came after it was parked.
-    `crashed` are the places of condemned records that died here.
+    `crashed` are the places of condemned records that died here. The rest is for the receipt: `silent` are the records that
+    were done without an output to a topic.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Work:
         self.verdicts: dict[Verdict, int] = {}
         self.away: Failure | None = None
         self.crashed: list[str] = []
+        self.silent: list[Record] = []
+        self.timers = self.dead = self.held = self.resolved = 0
         self._crew = crew
         self._probing = probing
         self._condemned = condemned
@@ -144,6 +147,7 @@ class Work:
                 self._emit(head.record, outcome)
                 if head.case:
                     self.outputs.append(self._crew.dead.resolve(head.case, cycle.now))
+                    self.resolved += 1
                 cycle.complete(lane)
             elif outcome.verdict is Verdict.UNAVAILABLE:
                 self.away = outcome.failure
@@ -158,14 +162,21 @@ class Work:
         timers = self._crew.timers
         if not timers:
             self.outputs += outcome.outputs
+            if not outcome.outputs:
+                self.silent.append(source)
             return
+        silent = True
         for output in outcome.outputs:
             if output.topic in timers:
                 timer, due = timer_of(output, source.partition, self.cycle.now)
                 if not self.cycle.blocks(timer):  # its place is its lane: it waits there already if the event came twice
                     self.cycle.park(Parked(timer, 0, due=due))
+                    self.timers += 1
             else:
                 self.outputs.append(output)
+                silent = False
+        if silent:
+            self.silent.append(source)
 
     async def _attempt(self, record: Record, attempt: int) -> Outcome:
         if self._condemned and record.place in self._condemned:
@@ -187,10 +198,12 @@ class Work:
         else:
             letter, case, encoded = self._crew.dead.bury(parked, outcome.verdict, cycle.now)
             self.outputs += (letter, case)
+            self.dead += 1
             if stage.after_dead == "continue":
                 if lane is not None:
                     cycle.complete(lane)
                 return
+            self.held += 1
             parked = msgspec.structs.replace(parked, due=HELD, case=encoded)
         if lane is None:
             cycle.park(parked)

@@ -30,12 +30,14 @@ from streams.errors import SetupError, TowpathError
 from streams.kafka import KafkaSession
 from streams.pages import add_pages, free_port
 from streams.process import Processor
+from streams.receipts import Receipt, Receipts
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
 from streams.session import Inputs
 from streams.stage import Stage
 from streams.store import Inbox
 from streams.topology import Topology
+from streams.version import code_version
 
 log = logging.getLogger("towpath.worker")
 
@@ -140,6 +142,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         self._topology = topology
         self._settings = settings
         self._instance = settings.instance or uuid.uuid4().hex[:8]
+        self._version = code_version(settings, topology.where)
         self._session: KafkaSession | None = None
         self._thread = ThreadPoolExecutor(1, f"towpath-{stage.name}")
         self._resources = AsyncExitStack()
@@ -202,7 +205,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
 
     async def _build(self) -> Engine:
         stage, name = self.stage, self._topology.name
-        codec = Codec((*stage.events, Case), FolderRegistry(self._topology.schemas))
+        codec = Codec((*stage.events, Case, Receipt), FolderRegistry(self._topology.schemas))
         resources: dict[Any, Any] = {}
         for port in stage.ports:
             opened = port.connect(self._settings)
@@ -221,7 +224,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             group=names.group(name, stage.name),
             transactional_id=names.transactional_id(name, stage.name, self._instance),
             properties={"bootstrap.servers": self._settings.bootstrap, **self._settings.kafka},
-            outputs=[*(event_info(cls).topic for cls in stage.emits), table],
+            outputs=[*(event_info(cls).topic for cls in stage.emits), table, names.receipts(name)],
         )
         return Engine(
             stage,
@@ -229,6 +232,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             Processor(stage, codec, resources),
             table,
             DeadLetters(name, stage.name, codec, who=f"{stage.name}/{self._instance}"),
+            Receipts(name, stage.name, codec, instance=self._instance, version=self._version),
             effects=effects,
             clock=time.time,
             block=self.block,

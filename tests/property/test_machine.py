@@ -25,6 +25,7 @@ from streams.registry import FolderRegistry
 from streams.testing import SimulatedWorker, Simulation
 from streams.topology import Topology
 from tests.property.accounts import Sent, check_ending, check_order, is_of, lanes
+from tests.property.receipts import check_receipts
 from tests.support import moves
 from tests.support.moves import BACKOFF, Answered, Asked, Told, World, move
 
@@ -273,12 +274,11 @@ class Machine(RuleBasedStateMachine):
         for number, sent in self.sent.items():
             count = check_ending(sent, letters[number], cases, deaths=self.deaths)
             assert [answers.pop((number, index), 0) for index in range(count)] == [1] * count
-        assert not answers
-        assert not cases
+        assert (dict(answers), cases) == ({}, {})
         if self.order == "key":
             late = {number for number, found in letters.items() if found} if self.after_dead == "continue" else set()
             check_order(outputs, self.sent, late)
-        assert self.flow.parked("play") == []
+        check_receipts(self.flow, self.sent, hold=self.after_dead == "hold")
         broker.compact(TABLE, drop_tombstones=True)
         assert broker.read(TABLE) == []
 

@@ -1,0 +1,117 @@
+"""Receipts: what one transaction of a stage did, written in that same transaction.
+
+The one rule: `consumed + parked_out = done + dead - held + parked_in`, and the ranges of one partition join without gap or
+overlap, whoever owned it. So a record that no receipt speaks of was not handled, and nothing was handled without a receipt.
+
+Of each consumed record one of these is so: it has outputs (whose `cause` is its id), it is in `silent`, it is on the retry
+topic, or it is dead.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from streams import names
+from streams.codec import Codec
+from streams.record import Output, Record, event
+from streams.session import Place
+from streams.work import Work
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Offsets `[start, end)` of one partition."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+
+@event("streams.receipts", key="stage")
+class Receipt(msgspec.Struct, frozen=True):
+    """One transaction of one stage; see `schemas/streams/Receipt`. A session's receipts count up by 1 from 0."""
+
+    stage: str
+    instance: str
+    session: str
+    sequence: int
+    version: str
+    at: datetime
+    ranges: tuple[Span, ...]
+    consumed: int
+    verdicts: dict[str, int]
+    outputs: dict[str, int]
+    parked_in: int
+    parked_out: int
+    timers: int
+    dead: int
+    held: int
+    resolved: int
+    silent: tuple[Span, ...]
+
+
+class Receipts:
+    """What one instance of a stage writes receipts with. `version` says which code it runs."""
+
+    def __init__(self, topology: str, stage: str, codec: Codec, *, instance: str, version: str) -> None:
+        self._stage = stage
+        self._instance = instance
+        self._version = version
+        self._topic = names.receipts(topology)
+        self._own = (names.dlq(topology, stage), names.cases(topology))
+        self._key = stage.encode()
+        self._encode = codec.encoder(Receipt)
+        self._sequence = 0
+
+    def write(self, session: str, work: Work, consumed: int, moved: Mapping[Place, tuple[int, int]]) -> Output:
+        """The receipt of a transaction that consumed so many records; `moved` are its offsets, from and to.
+
+        It is the same again until `kept` says that the transaction has happened.
+        """
+        outputs = Counter([output.topic for output in work.outputs])
+        for topic in self._own:
+            outputs.pop(topic, None)
+        cycle = work.cycle
+        receipt = Receipt(
+            self._stage,
+            self._instance,
+            session,
+            self._sequence,
+            self._version,
+            datetime.fromtimestamp(cycle.now, UTC),
+            tuple([Span(*place, *ends) for place, ends in moved.items() if ends[0] < ends[1]]),
+            consumed,
+            {verdict.value: count for verdict, count in work.verdicts.items()},
+            dict(outputs),
+            cycle.entered - work.timers,
+            cycle.left,
+            work.timers,
+            work.dead,
+            work.held,
+            work.resolved,
+            spans(work.silent),
+        )
+        return Output(self._topic, self._key, self._encode(receipt))
+
+    def kept(self) -> None:
+        """The transaction with the last receipt has happened."""
+        self._sequence += 1
+
+
+def spans(records: Iterable[Record]) -> tuple[Span, ...]:
+    """The places of records, those that follow upon one another as one."""
+    found: list[Span] = []
+    topic, partition, start, end = "", -1, 0, 0
+    for place in sorted([(record.topic, record.partition, record.offset) for record in records]):
+        if place == (topic, partition, end):
+            end += 1
+            continue
+        if topic:
+            found.append(Span(topic, partition, start, end))
+        topic, partition, start = place
+        end = start + 1
+    if topic:
+        found.append(Span(topic, partition, start, end))
+    return tuple(found)
