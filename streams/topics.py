@@ -157,6 +157,11 @@ def apply(specs: Sequence[TopicSpec], admin: AdminClient, *, replication: int = 
     return changes
 
 
+def configurations(admin: AdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What is set for each topic, by Kafka's own names. Raises `SetupError`."""
+    return _configs(admin, topics)
+
+
 def _known(admin: AdminClient) -> dict[str, Any]:
     try:
         topics: dict[str, Any] = admin.list_topics(timeout=_REPLY).topics

@@ -10,13 +10,12 @@ is done; a table that was read first could have missed one that was parked in be
 import time
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams import names, topics
 from streams.config import Settings
 from streams.errors import SetupError
-from streams.ops.scan import Scan
+from streams.ops.scan import Scan, committed
 from streams.session import Place
 from streams.stage import Stage
 from streams.store import Inbox
@@ -53,7 +52,7 @@ def _prune(  # one stage's part of the above
     topology: Topology, stage: Stage, settings: Settings, admin: AdminClient, before: float, *, dry_run: bool
 ) -> Pruned:
     group = names.group(topology.name, stage.name)
-    offsets = _committed(admin, group)
+    offsets = committed(admin, group)
     parked = _parked(settings, admin, names.retry(topology.name, stage.name))
 
     def done(place: Place, offset: int) -> bool:
@@ -69,17 +68,6 @@ def _prune(  # one stage's part of the above
     finally:
         inbox.close()
     return Pruned(stage.name, counts["old"], counts["pruned"])
-
-
-def _committed(admin: AdminClient, group: str) -> dict[Place, int]:
-    """The next offset to read of each place, as decided transactions left it; nothing for a group that never was."""
-    try:
-        found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result().topic_partitions
-        if failed := next((place.error for place in found if place.error is not None), None):
-            raise KafkaException(failed)
-    except KafkaException as error:
-        raise SetupError(f"the offsets of {group} cannot be read: {error.args[0].str()}", fix="try again") from None
-    return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
 
 def _parked(settings: Settings, admin: AdminClient, table: str) -> frozenset[bytes]:

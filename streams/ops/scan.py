@@ -8,7 +8,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Self
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams import topics
@@ -85,10 +93,22 @@ class Scan:
         except KafkaException as error:
             raise SetupError(f"the cluster does not answer: {error.args[0].str()}", fix="try again") from None
 
+    def begins(self, places: Iterable[Place]) -> dict[Place, int]:
+        """The first offset of each place that is still kept."""
+        wanted = {TopicPartition(*place): OffsetSpec.earliest() for place in places}
+        try:
+            answers = self._admin.list_offsets(wanted, request_timeout=_ANSWER)
+            return {(at.topic, at.partition): answer.result().offset for at, answer in answers.items()}
+        except KafkaException as error:
+            raise SetupError(f"the cluster does not answer: {error.args[0].str()}", fix="try again") from None
+
     def to_end(self, *, decided: bool = False) -> Iterator[Record]:
         """Everything from `next` to the ends as they are now; see `ends`. Brokers that go away are waited for."""
-        ends = self.ends(self.next, decided=decided)
-        unread = {place for place, end in ends.items() if self.next[place] < end}
+        return self.to(self.ends(self.next, decided=decided))
+
+    def to(self, ends: Mapping[Place, int]) -> Iterator[Record]:
+        """Everything from `next` to these ends, and maybe some of what is behind them: who wants no more looks at offsets."""
+        unread = {place for place, at in self.next.items() if at < ends.get(place, 0)}
         news = time.monotonic()
         while unread:
             for record in self.poll(0.2):
@@ -119,3 +139,14 @@ class Scan:
         elif error.code() not in _TRANSIENT:
             raise SetupError(f"{message.topic() or 'the cluster'} cannot be read: {error.str()}")
         return None
+
+
+def committed(admin: AdminClient, group: str) -> dict[Place, int]:
+    """The next offset to read of each place, as decided transactions left it; nothing for a group that never was."""
+    try:
+        found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result().topic_partitions
+        if failed := next((place.error for place in found if place.error is not None), None):
+            raise KafkaException(failed)
+    except KafkaException as error:
+        raise SetupError(f"the offsets of {group} cannot be read: {error.args[0].str()}", fix="try again") from None
+    return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
