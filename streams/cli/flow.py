@@ -72,9 +72,10 @@ def _log_to_stderr() -> None:
 def demo(orders: int, rate: float, *, keep: bool, faults: bool) -> None:
     """Send real orders through the order flow on a real Kafka, and watch.
 
-    Starts a Kafka of its own, makes the topics, fills the stock, starts the four agents as processes, publishes the
-    orders at a steady rate and waits until each has come to its end. Then it says how they ended and how long they took,
-    and stops whatever it started. Everything is in .towpath/demo (TOWPATH_DIR), which each run makes anew.
+    Starts a Kafka of its own, makes the topics, fills the stock, starts the six agents as processes, publishes the
+    orders at a steady rate and waits until each has come to its end; some are cancelled, and some not paid for in time.
+    Then it says how they ended and how long they took, balances the books of orders, money and stock, and stops whatever
+    it started. Everything is in .towpath/demo (TOWPATH_DIR), which each run makes anew.
 
     With --faults the payment provider is busy for some orders, refuses others, and is away for 10 s; the mailer has a bug;
     and some records are no orders at all. What fails is tried again, waits, or dies and opens a case. Then the demo mends

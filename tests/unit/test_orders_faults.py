@@ -37,6 +37,15 @@ def test_a_busy_provider_takes_an_order_after_as_many_tries_as_were_foreseen() -
         troubles.at_provider(order_id)
 
 
+def test_a_silent_provider_answers_when_it_is_asked_again_as_late_as_it_was_told_to_be() -> None:
+    faults = Faults(silent=1.0, silent_for=12.0)
+    troubles = Troubles(faults)
+    with pytest.raises(Retry) as raised:
+        troubles.at_provider("1")
+    assert (faults.fate("1"), raised.value.after) == (Fate.SILENT, 12.0)
+    troubles.at_provider("1")
+
+
 def test_a_provider_is_away_once_for_as_long_as_it_was_told() -> None:
     times = [100.0]
     troubles = Troubles(Faults(away_after=3, away_for=10), clock=lambda: times[-1])

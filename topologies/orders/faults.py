@@ -20,12 +20,13 @@ _OWN: Final = "faults_"
 
 
 class Fate(StrEnum):
-    """What an order suffers: a `busy` provider, one that `refused` it, a `bug` in the mailer, or nothing."""
+    """What an order suffers: a `busy` provider, one that `refused` it or was `silent`, a `bug` in the mailer, or nothing."""
 
     GOOD = "good"
     BUSY = "busy"
     REFUSED = "refused"
     BUG = "bug"
+    SILENT = "silent"
 
 
 class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +36,8 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     TOWPATH_FAULTS_REFUSED     share of the orders whose payment it refuses to look at, until it is mended
     TOWPATH_FAULTS_AWAY_AFTER  how many payments the provider takes before it is away; 0: it stays
     TOWPATH_FAULTS_AWAY_FOR    for how many seconds
+    TOWPATH_FAULTS_SILENT      share of the orders whose payment it does not answer at first
+    TOWPATH_FAULTS_SILENT_FOR  for how many seconds
     TOWPATH_FAULTS_BUG         share of the orders whose letter the mailer breaks on, until it is mended
     TOWPATH_FAULTS_MENDED      a file: where it exists, what is to be mended is mended
     """
@@ -44,6 +47,8 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     away_after: int = 0
     away_for: float = 10.0
     bug: float = 0.0
+    silent: float = 0.0
+    silent_for: float = 10.0
     mended: str = ""
 
     @classmethod
@@ -56,8 +61,8 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             faults = msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
             raise _senseless(str(error)) from None
-        shares = (faults.busy, faults.refused, faults.bug)
-        if not all(0 <= share <= 1 for share in shares) or sum(shares) > 1 or not faults.away_for >= 0:
+        shares, times = (faults.busy, faults.refused, faults.bug, faults.silent), (faults.away_for, faults.silent_for)
+        if not all(0 <= share <= 1 for share in shares) or sum(shares) > 1 or not all(seconds >= 0 for seconds in times):
             raise _senseless("shares are from 0 to 1 and at most 1 together, and seconds are not below 0")
         return faults
 
@@ -68,7 +73,12 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def fate(self, order_id: str) -> Fate:
         """What befalls this order at the ports that it comes to."""
         number = _number("fate", order_id) / 2**64
-        for fate, share in ((Fate.BUSY, self.busy), (Fate.REFUSED, self.refused), (Fate.BUG, self.bug)):
+        for fate, share in (
+            (Fate.BUSY, self.busy),
+            (Fate.REFUSED, self.refused),
+            (Fate.BUG, self.bug),
+            (Fate.SILENT, self.silent),
+        ):
             if number < share:
                 return fate
             number -= share
@@ -101,6 +111,9 @@ class Troubles:
             case Fate.BUSY if self._asked[order_id] < faults.times_busy(order_id):
                 self._asked[order_id] += 1
                 raise Retry("the payment provider is busy")
+            case Fate.SILENT if not self._asked[order_id]:
+                self._asked[order_id] += 1
+                raise Retry("the payment provider is silent", after=faults.silent_for)
             case Fate.REFUSED if not self._mended:
                 raise Reject("the payment provider refuses the request: our account may not charge this card")
         self._taken += 1

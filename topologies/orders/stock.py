@@ -5,6 +5,7 @@ The one rule: `reserved` never exceeds `on_hand`; the table itself refuses it.
 A batch's rows are read and locked at once, changed in memory, and written at once: an order costs no journey to the database.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
+    func,
     select,
 )
 from sqlalchemy.engine import Connection
@@ -65,6 +67,8 @@ _lock_levels = (
 )
 _of_orders = select(reservations).where(reservations.c.order_id.in_(bindparam("some", expanding=True)))
 _let_go = delete(reservations).where((reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of")))
+_shipped = select(reservations.c.sku, func.sum(reservations.c.quantity)).where(reservations.c.shipped).group_by("sku")
+_totals = select(func.sum(levels.c.on_hand), func.sum(levels.c.reserved))
 _level_rows = Rows(levels, replace=True)
 _held_rows = Rows(reservations, replace=True)
 
@@ -150,6 +154,12 @@ class Stock:
         for sku, count in free.items():
             reserved = level.reserved if (level := self._levels[sku]) else 0
             self._set_level(sku, _Level(reserved + count, reserved))
+
+    def tally(self) -> tuple[Counter[str], int, int]:
+        """How much of each sku was shipped in all, and how many units are on hand and, of these, reserved."""
+        shipped = Counter({sku: int(count) for sku, count in self._connection.execute(_shipped)})
+        on_hand, reserved = self._connection.execute(_totals).one()
+        return shipped, int(on_hand or 0), int(reserved or 0)
 
     # -- the batch ------------------------------------------------------------------------------------------------------
 

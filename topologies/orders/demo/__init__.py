@@ -24,8 +24,10 @@ from streams.config import Settings
 from streams.errors import SetupError
 from topologies.orders import orders as flow
 from topologies.orders.demo.crew import Crew
-from topologies.orders.demo.foresight import foresee, order_faults
+from topologies.orders.demo.foresight import BAD, foresee, order_faults, quiet_faults
 from topologies.orders.demo.outside import Outside
+from topologies.orders.demo.regret import Regret
+from topologies.orders.demo.shelf import shelf
 from topologies.orders.demo.trouble import Trouble
 from topologies.orders.demo.view import View, summary
 from topologies.orders.demo.watch import Watch
@@ -59,35 +61,41 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         migrate.upgrade(settings.store, migrate.stores(flow))
         stock = seed(settings, sample)
         _say(f"{stock.units:,} units of {stock.skus:,} products are in stock; {len(stock.short):,} orders will find one short")
-        wrong = order_faults(orders, home / "mended") if faults else None
+        quiet, deadline = quiet_faults()
+        wrong = order_faults(orders, home / "mended") if faults else quiet
+        patience = {} if faults else {"TOWPATH_PAYMENT_DEADLINE": str(deadline)}
         outside = Outside()
-        crew = undo.enter_context(Crew(settings, outside.variables | (wrong.variables() if wrong else {})))
+        crew = undo.enter_context(Crew(settings, outside.variables | wrong.variables() | patience))
         undo.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # from here on nothing interrupts the tidying up
         _say(f"Kafka is at {bootstrap}; starting the payment provider and the agents")
         outside.start(crew, settings)
         for stage in flow.stages:
             crew.start_agent(_MODULE, stage.name)
         crew.wait_until_ready()
+        regret = Regret(settings, flow, wrong, sample)
+        regret.before_payment()
         crew.start("send", "send", _MODULE, flow.sources[0].__name__, str(home / "orders.jsonl"), "--rate", str(rate))
         watch = undo.enter_context(Watch(settings, flow, orders))
-        if wrong is None:
-            _follow(watch, crew)
-            sys.stdout.write(summary(watch) + outside.balance(settings, flow) + outside.told(orders))
-            return
-        trouble = undo.enter_context(Trouble(settings, flow, wrong, foresee(wrong, sample, stock.short)))
-        _follow(watch, crew, trouble)
-        trouble.mend(_say)
-        _follow(watch, crew, trouble)
-        sys.stdout.write(summary(watch) + trouble.summary(watch) + outside.balance(settings, flow) + outside.told(orders))
-        trouble.check(watch)
+        trouble = None
+        if faults:
+            unpaid = {*stock.short, *regret.early}
+            trouble = undo.enter_context(Trouble(settings, flow, wrong, foresee(wrong, sample, unpaid)))
+            _follow(watch, crew, regret, trouble)
+            trouble.mend(_say)
+        _follow(watch, crew, regret, trouble)
+        sys.stdout.write(summary(watch, BAD if faults else 0) + (trouble.summary() if trouble else ""))
+        sys.stdout.write(outside.balance(settings, flow) + shelf(settings, flow, watch, stock.units) + outside.told(watch.told))
+        if trouble:
+            trouble.check(watch)
 
 
-def _follow(watch: Watch, crew: Crew, trouble: Trouble | None = None) -> None:
+def _follow(watch: Watch, crew: Crew, regret: Regret, trouble: Trouble | None) -> None:
     """Show the flow until every order is at its end, or is a case, and every stage has read all there is."""
     with View(watch, trouble.note if trouble else str) as view:
         before, since = -1, time.monotonic()
-        while not (trouble.settled(watch) if trouble else watch.done):
+        while regret.pending(watch) or not (trouble.settled(watch) if trouble else watch.done):
             watch.look(_STEP)
+            regret.after_payment(watch)
             if trouble:
                 trouble.look(watch, crew)
             view.show()

@@ -10,6 +10,7 @@ import json
 import secrets
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,16 +22,18 @@ from streams.record import event_info
 from streams.registry import FolderRegistry
 from streams.topology import Topology
 from topologies.orders.demo.crew import Crew, free_port
-from topologies.orders.events import Ending, PaymentCaptured
+from topologies.orders.events import Ending, PaymentCaptured, PaymentRefunded
 from topologies.orders.money import amount
 from topologies.orders.subscribe import new_secret
 from topologies.orders.subscribers import Subscriber, Subscribers, opened
 from topologies.orders.webhooks import PATH
 
 _SETTLE: Final = 5  # seconds from capture to settlement: days, elsewhere
+_CAPTURE: Final = "capture"
+_REFUND: Final = "refund"
 
-Charges = Counter[tuple[str, int, str]]
-"""Order, amount in minor units, currency; how often each was charged."""
+Moves = Counter[tuple[str, str, int, str]]
+"""Capture or refund, order, amount in minor units, currency; how often each happened."""
 
 
 class Outside:
@@ -65,48 +68,62 @@ class Outside:
         crew.start_server("subscriber", f"{self._subscriber}health", "topologies.orders.demo.receiver", "--port", port)
 
     def balance(self, settings: Settings, topology: Topology) -> str:
-        """The money in a line. Raises `TowpathError` if the provider has taken other money than the flow says."""
+        """The money in a line. Raises `TowpathError` if the provider has moved other money than the flow says."""
         ours, theirs = self._published(settings, topology), self._stated()
         if ours != theirs:
             wrong = sorted((ours - theirs) + (theirs - ours))
-            raise TowpathError(f"{len(wrong)} charges differ between the flow and the provider's statement, first {wrong[0]}")
+            raise TowpathError(
+                f"{len(wrong)} moves of money differ between the flow and the provider's statement, first {wrong[0]}"
+            )
+        count: Counter[str] = Counter()
         sums: Counter[str] = Counter()
-        for (_, minor, currency), times in ours.items():
-            sums[currency] += minor * times
+        for (kind, _, minor, currency), times in ours.items():
+            count[kind] += times
+            sums[currency] += minor * times * (1 if kind == _CAPTURE else -1)
         money = " and ".join(amount(total, currency) for currency, total in sorted(sums.items())) or "nothing"
-        return f"money: {ours.total():,} charges, {money}; the provider's statement says the same, order by order\n"
+        return (
+            f"money: {count[_CAPTURE]:,} charges less {count[_REFUND]:,} refunds, {money}; "
+            "the provider's statement says the same, order by order\n"
+        )
 
-    def told(self, orders: int) -> str:
-        """The webhooks in a line. Raises `TowpathError` if the subscriber has not heard of every order's end, once."""
+    def told(self, told: int) -> str:
+        """The webhooks in a line. Raises `TowpathError` if the subscriber has not heard of each end that was `told`, once."""
         with urllib.request.urlopen(f"{self._subscriber}health", timeout=10) as reply:  # noqa: S310  # our own
             page = json.load(reply)
         counts, types = page["webhooks"], Counter(page["types"])
         ends = sum(types.pop(f"towpath.order.{ending.value}", 0) for ending in Ending)
-        if ends != orders or counts["refused"]:
-            raise TowpathError(f"{orders} orders have ended, and a subscriber was told of {ends} ends: {counts}")
+        if ends != told or counts["refused"]:
+            raise TowpathError(f"there were {told} ends, and a subscriber was told of {ends}: {counts}")
         return (
             f"webhooks: a subscriber was told of {ends:,} ends and {types.total():,} disputes and refunds, each signed and "
             f"told once ({counts['repeated']} were sent again)\n"
         )
 
-    def _published(self, settings: Settings, topology: Topology) -> Charges:
-        decode = Codec([PaymentCaptured], FolderRegistry(topology.schemas)).decoder(PaymentCaptured)
-        charges: Charges = Counter()
-        with Reader(settings, [event_info(PaymentCaptured).topic], from_beginning=True) as reader:
+    def _published(self, settings: Settings, topology: Topology) -> Moves:
+        codec = Codec([PaymentCaptured, PaymentRefunded], FolderRegistry(topology.schemas))
+        said: dict[str, tuple[str, Callable[[bytes], PaymentCaptured | PaymentRefunded]]] = {
+            event_info(PaymentCaptured).topic: (_CAPTURE, codec.decoder(PaymentCaptured)),
+            event_info(PaymentRefunded).topic: (_REFUND, codec.decoder(PaymentRefunded)),
+        }
+        moves: Moves = Counter()
+        with Reader(settings, list(said), from_beginning=True) as reader:
             while not reader.at_end:
                 for record in reader.read(2000):
+                    kind, decode = said[record.topic]
                     paid = decode(record.value or b"")
-                    charges[paid.order_id, paid.total_minor, paid.currency] += 1
-        return charges
+                    moves[kind, paid.order_id, paid.total_minor, paid.currency] += 1
+        return moves
 
-    def _stated(self) -> Charges:
-        charges: Charges = Counter()
+    def _stated(self) -> Moves:
+        moves: Moves = Counter()
         for day in sorted({self._began, datetime.now(UTC).date()}):
             address = f"{self._url}/v1/statements/{day.isoformat()}"
             request = urllib.request.Request(address, headers={"Authorization": f"Bearer {self._key}"})  # noqa: S310  # our own
             with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310  # as above
                 rows = csv.DictReader(io.TextIOWrapper(reply, "utf-8", newline=""))
-                charges.update(
-                    (row["order_id"], int(row["amount_minor"]), row["currency"]) for row in rows if row["kind"] == "capture"
+                moves.update(
+                    (row["kind"], row["order_id"], int(row["amount_minor"]), row["currency"])
+                    for row in rows
+                    if row["kind"] in (_CAPTURE, _REFUND)
                 )
-        return charges
+        return moves

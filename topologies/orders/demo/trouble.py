@@ -23,7 +23,7 @@ from streams.topology import Topology
 from topologies.orders.demo.crew import Crew
 from topologies.orders.demo.foresight import BAD, Foreseen
 from topologies.orders.demo.watch import Watch
-from topologies.orders.events import Ending, OrderSubmitted, PaymentDue
+from topologies.orders.events import OrderSubmitted, PaymentDue
 from topologies.orders.faults import Faults
 
 _SUBMITTED: Final = event_info(OrderSubmitted).topic
@@ -88,7 +88,8 @@ class Trouble:
         """Whether every order has ended or is an open case, and so is whatever was no order."""
         states = self._states()
         closed = len(watch.endings) + states["open"] + states["dismissed"] >= watch.orders + BAD
-        return closed and not states["redriven"] and not self._dirt and watch.caught_up
+        answered = watch.answered or states["open"] > 0  # a dead reservation is answered when it is redriven
+        return closed and answered and not states["redriven"] and not self._dirt and watch.caught_up
 
     def note(self) -> str:
         """What there is to be seen of it, for the display."""
@@ -107,9 +108,9 @@ class Trouble:
             with Desk(self._book, "demo", reason) as desk:
                 _all_good(desk.redrive(cases) if verb == "redrive" else desk.dismiss(cases))
 
-    def summary(self, watch: Watch) -> str:
+    def summary(self) -> str:
         """What went wrong and what became of it, in a few lines."""
-        states, endings = self._states(), Counter(ending for ending, _ in watch.endings.values())
+        states = self._states()
         lines = [f"{'':<28}{'foreseen':>10}{'happened':>10}"]
         lines += [f"  {what:<26}{foreseen:>10,}{happened:>10,}" for what, foreseen, happened in self._books()]
         lines += [
@@ -121,8 +122,6 @@ class Trouble:
             f"cases: {sum(states.values())} opened, {states['resolved']} redriven and resolved, "
             f"{states['dismissed']} dismissed, {states['open']} open"
         )
-        ends = " + ".join(f"{endings[ending]:,} {ending.value}" for ending in Ending)
-        lines.append(f"{watch.submitted - BAD:,} submitted = {ends}")
         return "\n".join(lines) + "\n"
 
     def check(self, watch: Watch) -> None:

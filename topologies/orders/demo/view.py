@@ -14,10 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from streams.errors import TowpathError
 from topologies.orders.demo.watch import Watch
-from topologies.orders.events import Ending
+from topologies.orders.events import Closing, Ending
 
 _EVERY: Final = 3.0  # seconds between two plain lines
+_WORDS: Final = (Closing.CONFIRMED, Ending.REJECTED, Closing.DECLINED, Closing.EXPIRED, Closing.CANCELLED)
 
 
 class View:
@@ -54,18 +56,25 @@ class View:
         return f"{len(self._watch.endings):,} of {self._watch.orders:,} orders at their end{self._note()}"
 
 
-def summary(watch: Watch) -> str:
-    """How the orders ended and how long they took, in a few lines."""
+def summary(watch: Watch, foreign: int = 0) -> str:
+    """How the orders ended and how long they took, in a few lines; `foreign` of the records submitted were no orders.
+
+    Raises `TowpathError` if not every order has ended.
+    """
+    if watch.submitted - foreign != len(watch.endings):
+        raise TowpathError(f"{watch.submitted - foreign:,} orders were submitted, {len(watch.endings):,} have ended")
     endings = Counter(ending for ending, _ in watch.endings.values())
     codes = Counter(watch.endings.values())
     lines = [f"{len(watch.endings):,} orders in {watch.seconds():.1f} s ({len(watch.endings) / watch.seconds():,.0f}/s)"]
-    for ending in Ending:
-        reasons = [f"{code} {count:,}" for (of, code), count in codes.most_common() if of is ending and code]
-        lines.append(f"  {ending.value:<10}{endings[ending]:>8,}  {', '.join(reasons)}".rstrip())
+    for word in _WORDS:
+        reasons = [f"{code} {count:,}" for (of, code), count in codes.most_common() if of == word and code not in (None, word)]
+        lines.append(f"  {word:<10}{endings[word]:>8,}  {', '.join(reasons)}".rstrip())
     if latencies := watch.latencies():
         p50, p99 = (latencies[int(share * (len(latencies) - 1))] for share in (0.5, 0.99))
         lines.append(f"submitted → captured: p50 {p50:,} ms, p99 {p99:,} ms")
     lines.append(f"notifications sent twice: {watch.repeated}")
+    ends = " + ".join(f"{endings[word]:,} {word}" for word in _WORDS)
+    lines.append(f"orders: {watch.submitted - foreign:,} submitted = {ends}")
     return "\n".join(lines) + "\n"
 
 

@@ -20,11 +20,24 @@ from streams.registry import FolderRegistry
 from streams.session import Place
 from streams.stage import Stage
 from streams.topology import Topology
-from topologies.orders.events import Ending, NotificationSent, OrderSubmitted, PaymentCaptured
+from topologies.orders.events import (
+    NotificationSent,
+    OrderSubmitted,
+    PaymentCaptured,
+    PaymentFailed,
+    PaymentRefunded,
+    RefundRequested,
+    StockReserved,
+)
 
 _SUBMITTED: Final = event_info(OrderSubmitted).topic
 _CAPTURED: Final = event_info(PaymentCaptured).topic
 _ENDED: Final = event_info(NotificationSent).topic
+_WAITING: Final = {  # what is asked of payment, and its answers
+    event_info(StockReserved).topic: (_CAPTURED, event_info(PaymentFailed).topic),
+    event_info(RefundRequested).topic: (event_info(PaymentRefunded).topic,),
+}
+CONFIRMED: Final = "confirmed"
 _SMOOTH: Final = 0.3  # how much the newest look counts in a rate
 
 
@@ -44,7 +57,8 @@ class Watch:
     def __init__(self, settings: Settings, topology: Topology, orders: int) -> None:
         self.orders = orders
         self.total = 0
-        self.endings: dict[bytes, tuple[Ending, str | None]] = {}
+        self.endings: dict[bytes, tuple[str, str | None]] = {}  # the last one of each order, and its code
+        self.told = 0
         self.repeated = 0
         self.progress = [Progress(stage.name, 0, 0, 0, 0.0) for stage in topology.stages]
         self._topology = topology
@@ -54,6 +68,7 @@ class Watch:
         self._offsets: dict[Place, list[int]] = defaultdict(list)
         self._counts: Counter[str] = Counter()
         self._times: dict[str, dict[bytes, int]] = {_SUBMITTED: {}, _CAPTURED: {}, _ENDED: {}}
+        self._told: set[tuple[bytes, str]] = set()
         self._asked = 0.0
 
     def __enter__(self) -> Self:
@@ -74,8 +89,17 @@ class Watch:
 
     @property
     def done(self) -> bool:
-        """Whether every order has ended and every stage has consumed all there is."""
-        return len(self.endings) >= self.orders and self.caught_up
+        """Whether every order has ended, payment has answered, and every stage has consumed all there is."""
+        return len(self.endings) >= self.orders and self.answered and self.caught_up
+
+    @property
+    def answered(self) -> bool:
+        """Whether every reservation was paid for or not, and every refund that was asked for is made."""
+        return all(self._counts[asked] <= sum(self._counts[topic] for topic in said) for asked, said in _WAITING.items())
+
+    def paid(self, key: bytes) -> bool:
+        """Whether an order was paid for."""
+        return key in self._times[_CAPTURED]
 
     def look(self, seconds: float) -> None:
         """Take in what comes within so many seconds."""
@@ -86,9 +110,10 @@ class Watch:
         self._ask(time.monotonic())
 
     def latencies(self) -> list[int]:
-        """Milliseconds from submission to capture of each order that was paid, ascending."""
-        submitted = self._times[_SUBMITTED]
-        return sorted(at - submitted[key] for key, at in self._times[_CAPTURED].items() if key in submitted)
+        """Milliseconds from submission to capture of each order that is confirmed, ascending."""
+        submitted, captured = self._times[_SUBMITTED], self._times[_CAPTURED]
+        confirmed = (key for key, (ending, _) in self.endings.items() if ending == CONFIRMED)
+        return sorted(captured[key] - submitted[key] for key in confirmed if key in submitted and key in captured)
 
     def seconds(self) -> float:
         """From the first order's submission to the last one's notification."""
@@ -102,9 +127,12 @@ class Watch:
         if record.topic in self._times:
             self._times[record.topic][key] = record.timestamp
         if record.topic == _ENDED:
-            self.repeated += key in self.endings
             sent = self._decode(record.value or b"")
-            self.endings[key] = (sent.ending, sent.code)
+            word = (sent.closing or sent.ending).value
+            self.told += 1
+            self.repeated += (key, word) in self._told
+            self._told.add((key, word))
+            self.endings[key] = (word, sent.code)
 
     def _ask(self, now: float) -> None:
         groups = {stage.name: names.group(self._topology.name, stage.name) for stage in self._topology.stages}
