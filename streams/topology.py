@@ -7,8 +7,9 @@ import importlib
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from streams import names
 from streams.errors import SetupError
@@ -21,7 +22,8 @@ class Topology:
 
     `sources` are events that others publish, `sinks` events that others read. An event that several stages emit is named
     in `joint`, so that a second author is never an accident. Every event topic has `partitions` partitions, since a key
-    must be in the same one everywhere. `schemas` is the folder of contracts.
+    must be in the same one everywhere. `schemas` is the folder of contracts. `moves` says in words what an event moved
+    outside Kafka, money or stock; "" if nothing.
 
     Raises `SetupError`, naming file and line, for a graph that does not add up.
     """
@@ -36,6 +38,7 @@ class Topology:
         joint: Sequence[type] = (),
         partitions: int = 4,
         schemas: Path,
+        moves: Callable[[Any], str] = lambda _: "",
     ) -> None:
         self.where = declared_at()
         self.name = names.check_word(name, "topology", self.where)
@@ -45,6 +48,7 @@ class Topology:
         self.joint = tuple(joint)
         self.partitions = partitions
         self.schemas = schemas
+        self.moves = moves
         self.events: tuple[type, ...] = tuple(
             dict.fromkeys((*self.sources, *(cls for stage in self.stages for cls in (*stage.consumes, *stage.emits))))
         )

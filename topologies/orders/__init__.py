@@ -17,6 +17,7 @@ from topologies.orders.events import (
 )
 from topologies.orders.intake import intake
 from topologies.orders.inventory import inventory
+from topologies.orders.moves import moves
 from topologies.orders.notification import notification
 from topologies.orders.payment import payment
 from topologies.orders.settlement import settlement
@@ -29,4 +30,5 @@ orders = Topology(
     joint=[NotificationSent],  # told at once by letter, or when the customer's own subscriber has taken it
     partitions=4,
     schemas=Path(__file__).parents[2] / "schemas",
+    moves=moves,
 )
