@@ -4,9 +4,10 @@ The one rule: a page only looks. It answers from the event loop while a handler 
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from streams.stage import Port, Telling
 from streams.telemetry import MEDIA_TYPE, exposition
 
 
@@ -45,6 +46,11 @@ def add_pages(app: Any, stages: Sequence[Shown]) -> None:
     @app.page("/metrics")  # type: ignore[untyped-decorator]  # Faust has no types
     async def metrics(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
         return view.bytes(exposition(stage.health() for stage in stages), content_type=MEDIA_TYPE)
+
+
+def states(opened: Mapping[Port[Any], Any]) -> dict[str, str]:
+    """How the dependencies are whose open ports say so, by the port's name; see `Telling`."""
+    return {port.name: found.state() for port, found in opened.items() if isinstance(found, Telling)}
 
 
 def free_port(host: str) -> int:

@@ -20,7 +20,7 @@ from streams.errors import SetupError
 from streams.record import Headers, Record, event_info
 from streams.signature import Handler, Later, declared_at, read_handler, short_path
 
-__all__ = ["Backoff", "Context", "Handler", "Later", "Past", "Port", "Stage", "Store", "declared_at", "short_path"]
+__all__ = ["Backoff", "Context", "Handler", "Later", "Past", "Port", "Stage", "Store", "Telling", "declared_at", "short_path"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,6 +61,15 @@ class Port(Generic[T]):
         self.pure = pure
 
 
+@typing.runtime_checkable
+class Telling(typing.Protocol):
+    """What an open port may offer: how the dependency behind it is doing, for `/health` and `/metrics`."""
+
+    def state(self) -> str:
+        """One word of a few, such as a circuit breaker's: closed, open, half-open. Asked at any time, so it only looks."""
+        ...
+
+
 class Store(Generic[T]):
     """A stage's tables, and what its handlers see of them.
 
@@ -72,9 +81,10 @@ class Store(Generic[T]):
     in order to change it (`with_for_update`).
 
     `recorded` gives a replay something that answers as the repository did then, by what the event led to; see `Port`.
+    `volatile` names columns (`table.column`) that may be something else when the same events are handled once more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a declaration: given by name
         self,
         name: str,
         *,
@@ -83,8 +93,10 @@ class Store(Generic[T]):
         repository: Callable[[Any], T],
         concurrent: bool = False,
         recorded: Callable[[Past], T] | None = None,
+        volatile: typing.Sequence[str] = (),
     ) -> None:
         self.name = names.check_word(name, "store", declared_at())
+        self.volatile = frozenset(volatile)
         self.tables = tables
         self.migrations = migrations
         self.repository = repository

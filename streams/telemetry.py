@@ -36,6 +36,11 @@ class Stages:
         since = GaugeMetricFamily(
             "towpath_hold_since_seconds", "When the stage began to wait, as a Unix time", labels=["stage"]
         )
+        state = GaugeMetricFamily(
+            "towpath_dependency_state",
+            "1 for the state that a dependency is in, such as its circuit breaker's",
+            labels=["stage", "dependency", "state"],
+        )
         for page in self._pages:
             stage = page["stage"]
             healthy.add_metric([stage], float(page["healthy"]))
@@ -50,7 +55,9 @@ class Stages:
             if hold := page.get("waits_for"):
                 waits.add_metric([stage, hold["dependency"]], 1)
                 since.add_metric([stage], hold["since"])
-        yield from (healthy, outcomes, aborted, parked, paused, owned, waits, since)
+            for dependency, word in page.get("dependencies", {}).items():
+                state.add_metric([stage, dependency, word], 1)
+        yield from (healthy, outcomes, aborted, parked, paused, owned, waits, since, state)
 
 
 def exposition(pages: Iterable[dict[str, Any]]) -> bytes:

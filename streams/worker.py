@@ -28,7 +28,7 @@ from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import SetupError, TowpathError
 from streams.kafka import KafkaSession
-from streams.pages import add_pages, free_port
+from streams.pages import add_pages, free_port, states
 from streams.process import Processor
 from streams.receipts import Receipt, Receipts
 from streams.record import Record, event_info
@@ -146,6 +146,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         self._session: KafkaSession | None = None
         self._thread = ThreadPoolExecutor(1, f"towpath-{stage.name}")
         self._resources = AsyncExitStack()
+        self._opened: dict[Any, Any] = {}
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
         self._ending = False
@@ -206,7 +207,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     async def _build(self) -> Engine:
         stage, name = self.stage, self._topology.name
         codec = Codec((*stage.events, Case, Receipt), FolderRegistry(self._topology.schemas))
-        resources: dict[Any, Any] = {}
+        resources = self._opened
         for port in stage.ports:
             opened = port.connect(self._settings)
             if isinstance(opened, AbstractAsyncContextManager):
@@ -292,5 +293,5 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             reason = f"a handler has been at {self.stuck[0]} for {self.stuck[1]:.0f} s"
         page: dict[str, Any] = {"stage": self.stage.name, "instance": self._instance, "healthy": not reason, "reason": reason}
         if engine is not None:
-            page |= engine.state()
+            page |= engine.state() | {"dependencies": states(self._opened)}
         return page

@@ -13,9 +13,12 @@ from aiohttp import web
 
 from streams.config import Settings
 from streams.errors import Reject, Retry, SetupError, Unavailable
+from streams.pages import states
 from tests.support.psp import KEY, Psp
 from topologies.orders.breaker import Circuit
-from topologies.orders.ports import Captured, Charge, Declined, OwnProvider, PaymentProvider
+from topologies.orders.faults import Faults, Troubles
+from topologies.orders.ports import Captured, Charge, Declined, OwnProvider, PaymentProvider, TroubledProvider
+from topologies.orders.ports import psp as port
 from topologies.orders.provider import HttpProvider, connect
 
 T = TypeVar("T")
@@ -179,13 +182,15 @@ def test_one_key_for_two_charges_is_a_case_and_a_wrong_api_key_is_not(psp: Psp) 
 def test_a_dead_provider_opens_the_breaker_and_a_living_one_closes_it(tmp_path: Path) -> None:
     with Psp(tmp_path, "--decline-share", "0") as psp:
 
-        async def through_an_outage(provider: HttpProvider) -> tuple[Circuit, Circuit]:
+        async def through_an_outage(provider: HttpProvider) -> tuple[dict[str, str], Circuit]:
+            page = {port: TroubledProvider(provider, Troubles(Faults()))}  # as in the demo: it passes on what is asked of it
             await provider.capture(charge("before"))
             psp.kill()
             for number in range(6):
                 with pytest.raises(Unavailable):
                     await provider.capture(charge(f"o{number}"))
-            opened = provider.breaker.state
+            opened = states({port: provider})
+            assert opened == states(page)
             with pytest.raises(Unavailable) as caught:
                 await provider.capture(charge("at once"))
             assert caught.value.after is not None
@@ -193,7 +198,7 @@ def test_a_dead_provider_opens_the_breaker_and_a_living_one_closes_it(tmp_path: 
             assert isinstance(await _patiently(provider, charge("o0")), Captured)
             return opened, provider.breaker.state
 
-        assert remote(psp.url, through_an_outage) == (Circuit.OPEN, Circuit.CLOSED)
+        assert remote(psp.url, through_an_outage) == ({"psp": "open"}, Circuit.CLOSED)
 
 
 async def _patiently(provider: PaymentProvider, one: Charge) -> Captured | Declined:

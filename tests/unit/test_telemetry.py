@@ -13,6 +13,7 @@ PAGE: dict[str, Any] = {
     "paused": [2],
     "parked": 7,
     "waits_for": {"dependency": "psp", "reason": "503", "since": 1000.0},
+    "dependencies": {"psp": "half-open"},
     "records": {"aborted": 1, "done": 40, "retry": 3},
 }
 
@@ -25,6 +26,7 @@ def samples(*pages: dict[str, Any]) -> dict[tuple[str, ...], float]:
 def test_what_a_stage_waits_for_and_what_waits_for_it_can_be_read() -> None:
     found = samples(PAGE)
     assert found["towpath_dependency_away", "psp", "payment"] == 1
+    assert found["towpath_dependency_state", "psp", "payment", "half-open"] == 1
     assert found["towpath_hold_since_seconds", "payment"] == 1000
     assert found["towpath_parked_records", "payment"] == 7
     assert (found["towpath_paused_partitions", "payment"], found["towpath_owned_partitions", "payment"]) == (1, 2)

@@ -18,7 +18,7 @@ import msgspec
 
 from streams.config import Settings
 from streams.errors import SetupError, Unavailable, Undecidable
-from streams.stage import Past, Port
+from streams.stage import Past, Port, Telling
 from topologies.orders.events import PaymentCaptured, PaymentFailed, PaymentRefunded
 from topologies.orders.faults import Faults, Troubles
 
@@ -151,6 +151,10 @@ class TroubledProvider:
         """See `PaymentProvider`."""
         self._troubles.at_provider(charge.order_id)
         return await self._provider.capture(charge)
+
+    def state(self) -> str:
+        """See `streams.stage.Telling`: the provider's own."""
+        return self._provider.state() if isinstance(self._provider, Telling) else "closed"
 
     async def refund(self, refund: Refund) -> None:
         """See `PaymentProvider`. What troubles a charge is over by now."""

@@ -62,6 +62,10 @@ class HttpProvider:
         self._url = f"{url.rstrip('/')}/v1/payments"
         self._doubtful: dict[str, None] = {}  # keys that were asked for and of which nothing is known; the oldest first
 
+    def state(self) -> str:
+        """See `streams.stage.Telling`: the breaker's."""
+        return self.breaker.state.value
+
     async def capture(self, charge: Charge) -> Captured | Declined:
         """Charge once per `charge.key`.
 
