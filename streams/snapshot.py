@@ -5,11 +5,12 @@ The one rule: nothing is written and nobody is kept waiting: what is read is one
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, String, Table, bindparam, create_engine, event, select, text
+from sqlalchemy import ColumnElement, String, Table, bindparam, create_engine, event, insert, select, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -54,7 +55,16 @@ class Snapshot:
 
     def times(self) -> Iterator[tuple[str, int]]:
         """All events that are remembered, and when they were handled (milliseconds since the Unix epoch)."""
-        yield from self.connection.execute(_times, {"consumer": self._consumer}).yield_per(_FETCH).tuples()
+        for event_id, at in self.connection.execute(_times, {"consumer": self._consumer}).yield_per(_FETCH):
+            yield event_id, at
+
+    def empty(self, table: Table) -> bool:
+        """Whether a table has no row."""
+        return self.connection.execute(select(table).limit(1)).first() is None
+
+    def knows(self) -> bool:
+        """Whether the stage has handled anything here."""
+        return next(self.times(), None) is not None
 
     def rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
         """A table's rows, ascending by primary key: as Python sorts it, whatever the database's language."""
@@ -66,6 +76,23 @@ class Snapshot:
             order.append(by)
         for row in self.connection.execute(select(table).order_by(*order)).yield_per(_FETCH):
             yield tuple(row)
+
+
+def copy(url: str, to: str, tables: Sequence[Table]) -> int:
+    """Copy these tables' rows from one database into another, where there are none. How many. Raises `SetupError`."""
+    engine = database.connect(to)
+    try:
+        with snapshot(url, "") as source, database.opening(engine) as connection:
+            count = 0
+            for table in tables:
+                names = [column.name for column in table.columns]
+                rows = (dict(zip(names, row, strict=True)) for row in source.rows(table))
+                while chunk := list(islice(rows, _CHUNK)):
+                    connection.execute(insert(table), chunk)
+                    count += len(chunk)
+            return count
+    finally:
+        engine.dispose()
 
 
 @contextmanager

@@ -140,4 +140,5 @@ submissions: Store[Submissions] = Store(
     repository=Submissions,
     concurrent=True,  # two records of one order that come by two partitions meet at the primary key: see `streams.store`
     recorded=RecordedSubmissions,  # type: ignore[arg-type]  # it answers what the handler asks
+    volatile=["submissions.first_at"],
 )
