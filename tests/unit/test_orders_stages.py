@@ -211,7 +211,10 @@ def test_the_graph_is_the_designed_flow() -> None:
             {"inventory.reserved", "payments.refund-requested"},
             {"payments.captured", "payments.failed", "payments.refunded"},
         ),
-        "settlement": ({"payments.captured", "payments.settled", "payments.disputed"}, {"orders.disputed"}),
+        "settlement": (
+            {"payments.captured", "payments.refunded", "payments.settled", "payments.disputed"},
+            {"orders.disputed"},
+        ),
         "notification": (
             {"orders.rejected", "inventory.rejected", "orders.closed", "payments.refunded", "orders.disputed"},
             {"notifications.sent", "notifications.requested"},

@@ -9,12 +9,21 @@ import pytest
 from streams.dead import State
 from streams.testing import Simulation
 from topologies.orders import orders
-from topologies.orders.events import Closing, OrderClosed, OrderDisputed, PaymentCaptured, PaymentDisputed, PaymentSettled
+from topologies.orders.events import (
+    Closing,
+    OrderClosed,
+    OrderDisputed,
+    PaymentCaptured,
+    PaymentDisputed,
+    PaymentRefunded,
+    PaymentSettled,
+)
 from topologies.orders.ports import Letter, mail
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 CAPTURED = PaymentCaptured("o1", "c1", "EUR", 500, "pay_1")
 SETTLED = PaymentSettled("o1", "pay_1", "EUR", 500, AT)
+REFUNDED = PaymentRefunded("o1", "c1", "EUR", 500, "pay_1", "cancelled", "Nobody wants it.")
 DISPUTED = PaymentDisputed("o1", "pay_1", "EUR", 500, AT)
 
 
@@ -73,6 +82,7 @@ def test_an_unknown_payment_is_a_case_once_its_capture_had_time_to_come(flow: Si
         (PaymentSettled("o1", "pay_1", "USD", 500, AT), "not 500 USD"),
         (PaymentSettled("o2", "pay_1", "EUR", 500, AT), "of order o1, not o2"),
         (PaymentDisputed("o1", "pay_1", "EUR", 900, AT), "not 900 EUR"),
+        (PaymentRefunded("o1", "c1", "EUR", 501, "pay_1", "cancelled", ""), "not 501 EUR"),
     ],
 )
 def test_what_our_books_do_not_say_is_a_case_at_once(flow: Simulation, told: Any, says: str) -> None:
@@ -89,6 +99,17 @@ def test_money_is_settled_once(flow: Simulation) -> None:
     produce(flow, SETTLED)
     (case,) = flow.cases()
     assert "settled before" in case.message
+
+
+def test_a_payment_is_given_back_once_on_our_books_too_whatever_comes_first(flow: Simulation) -> None:
+    produce(flow, REFUNDED)
+    assert len(flow.parked("settlement")) == 1
+    produce(flow, CAPTURED)
+    flow.run(seconds=120)
+    assert (flow.cases(), flow.parked("settlement")) == ([], [])
+    produce(flow, REFUNDED)
+    (case,) = flow.cases()
+    assert "given back before, with 500" in case.message
 
 
 def test_a_customer_hears_of_a_dispute_and_the_order_ends_no_second_time() -> None:

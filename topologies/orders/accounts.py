@@ -1,4 +1,4 @@
-"""Our own books of payments: what was captured, what the provider has paid out, and what is disputed.
+"""Our own books of payments: what was captured and given back, what the provider has paid out, and what is disputed.
 
 The one rule: a payment is on them once it is captured, and by nothing that the provider says later.
 """
@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, MetaData, String, Table, bindparam, i
 from sqlalchemy.engine import Connection
 
 from streams.stage import Past, Store
-from topologies.orders.events import OrderDisputed, PaymentCaptured
+from topologies.orders.events import OrderDisputed, PaymentCaptured, PaymentRefunded
 
 tables = MetaData()
 payments = Table(
@@ -26,24 +26,35 @@ payments = Table(
     Column("settled_at", BigInteger),  # milliseconds since the Unix epoch
     Column("disputed_minor", BigInteger),
     Column("disputed_at", BigInteger),
+    Column("refunded_minor", BigInteger),
 )
 _this = payments.c.payment_id == bindparam("this")
 _find = select(
-    payments.c.order_id, payments.c.customer_id, payments.c.currency, payments.c.captured_minor, payments.c.settled_minor
+    payments.c.order_id,
+    payments.c.customer_id,
+    payments.c.currency,
+    payments.c.captured_minor,
+    payments.c.settled_minor,
+    payments.c.refunded_minor,
 ).where(_this)
 _add = insert(payments)
 _settle = update(payments).where(_this).values(settled_minor=bindparam("amount"), settled_at=bindparam("at"))
+_refund = update(payments).where(_this).values(refunded_minor=bindparam("amount"))
 _dispute = update(payments).where(_this).values(disputed_minor=bindparam("amount"), disputed_at=bindparam("at"))
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A payment on our books; amounts in minor units. `settled_minor` is None until it is paid out."""
+    """A payment on our books; amounts in minor units. `settled_minor` is None until it is paid out to us.
+
+    `refunded_minor` is None until it is given back to the customer.
+    """
 
     order_id: str
     customer_id: str
     currency: str
     captured_minor: int
     settled_minor: int | None
+    refunded_minor: int | None
 
 
 class Accounts:
@@ -72,6 +83,10 @@ class Accounts:
         """It has been paid out."""
         self._connection.execute(_settle, {"this": payment_id, "amount": amount, "at": _millis(at)})
 
+    def refund(self, payment_id: str, amount: int) -> None:
+        """It has been given back."""
+        self._connection.execute(_refund, {"this": payment_id, "amount": amount})
+
     def dispute(self, payment_id: str, amount: int, at: datetime) -> None:
         """It is disputed."""
         self._connection.execute(_dispute, {"this": payment_id, "amount": amount, "at": _millis(at)})
@@ -90,12 +105,16 @@ class RecordedAccounts:
         if isinstance(told, PaymentCaptured):
             return None
         customer = self._disputed.customer_id if self._disputed else ""
-        return Account(told.order_id, customer, told.currency, told.amount_minor, None)
+        amount = told.total_minor if isinstance(told, PaymentRefunded) else told.amount_minor
+        return Account(told.order_id, customer, told.currency, amount, None, None)
 
     def open(self, captured: PaymentCaptured) -> None:
         """Goes nowhere."""
 
     def settle(self, payment_id: str, amount: int, at: datetime) -> None:
+        """Goes nowhere."""
+
+    def refund(self, payment_id: str, amount: int) -> None:
         """Goes nowhere."""
 
     def dispute(self, payment_id: str, amount: int, at: datetime) -> None:
