@@ -16,8 +16,9 @@ import msgspec
 from streams import names
 from streams.codec import Codec
 from streams.parked import Parked, place
-from streams.process import Failure, Verdict, event_id
+from streams.process import Failure, Verdict
 from streams.record import Header, Headers, Output, Record, event
+from streams.travel import event_id
 
 FIRST: Final = "dead-origin"
 """The first of our headers in a dead letter; the record's own are before it."""

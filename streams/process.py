@@ -7,9 +7,7 @@ import asyncio
 import enum
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from hashlib import blake2b
-from operator import attrgetter
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -18,13 +16,11 @@ import msgspec
 
 from streams.codec import Codec
 from streams.errors import DecodeError, Reject, Retry, Unavailable
-from streams.record import CAUSE, ID, Headers, Output, Record, event_info
+from streams.record import Output, Record, event_info
 from streams.stage import Context, Later, Stage
+from streams.travel import Travel, Writing, event_id
 
 MESSAGE_LIMIT: Final = 512  # bytes of an error's message that are kept
-OUTPUT_LIMIT: Final = 1_000_000
-"""Bytes of key, value and headers that one output may have: a broker takes 1,048,588 for a whole batch by default."""
-_ID_LIMIT: Final = 64
 
 
 class Verdict(enum.StrEnum):
@@ -36,6 +32,8 @@ class Verdict(enum.StrEnum):
     REJECT = "reject"
     UNDECODABLE = "undecodable"
     CRASHED = "crashed"
+
+    __hash__ = str.__hash__  # an Enum's own is Python, and every record's verdict is counted
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -57,6 +55,10 @@ class Outcome(msgspec.Struct, frozen=True):
     verdict: Verdict
     outputs: tuple[Output, ...] = ()
     failure: Failure | None = None
+
+
+Ready = tuple[Record, Travel, Any]
+"""A record, what it gives its outputs, and its event, or the `Outcome` of one that cannot be decoded."""
 
 
 class Journal(Protocol):
@@ -89,27 +91,6 @@ class Effects(Protocol):
         ...
 
 
-def event_id(record: Record) -> str:
-    """The record's `id` header, or one derived from its place if it has none that is fit to be one."""
-    for name, value in record.headers:
-        if name == ID:
-            if value and len(value) <= _ID_LIMIT and value.isascii():
-                text = value.decode()
-                if text.isprintable():
-                    return text
-            break
-    return _digest(f"{record.topic}/{record.partition}/{record.offset}")
-
-
-def output_id(cause: str, stage: str, index: int) -> str:
-    """The id of a stage's `index`-th output for an event: the same however often it is made."""
-    return _digest(f"{cause}/{stage}/{index}")
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 class Processor:
     """One stage's handlers with everything that they need. `resources` holds the open ports, by their `Port`."""
 
@@ -125,10 +106,8 @@ class Processor:
             for handler in stage.handlers
             for cls in handler.consumes
         }
-        self._emits: dict[type, tuple[str, Callable[[Any], str], Callable[[Any], bytes]]] = {
-            cls: (event_info(cls).topic, attrgetter(event_info(cls).key), codec.encoder(cls))
-            for cls in (*stage.emits, *stage.timers)
-        }
+        self._emits = {cls: Writing(cls, codec) for cls in stage.emits}
+        self._later = {cls: Writing(cls, codec) for cls in stage.timers}
 
     def use(self, journal: Journal | None) -> None:
         """Run what follows inside this database transaction; `None`: no more."""
@@ -147,46 +126,62 @@ class Processor:
         return found
 
     async def run(self, record: Record, attempt: int, now: float) -> Outcome:
-        """One attempt at one record. `attempt` counts from 1; `now` is in seconds since the Unix epoch.
-
-        Suspends only where an asynchronous handler does.
-        """
+        """One attempt at one record. `attempt` counts from 1; `now` is in seconds since the Unix epoch."""
         self.current = record
+        outcome = self.start(self.read([record])[0], attempt, now)
+        return outcome if isinstance(outcome, Outcome) else await outcome
+
+    def read(self, records: Sequence[Record]) -> list[Ready]:
+        """Decode records ahead: many of one kind of step after each other are quicker than all steps of each."""
+        events = [self._event(record) for record in records]
+        return [(record, Travel(record), event) for record, event in zip(records, events, strict=True)]
+
+    def _event(self, record: Record) -> Any:
         source = self._inputs.get(record.topic)
         if source is None:  # parked when the stage still had a handler for it
             message = f"stage {self._name!r} does not consume {record.topic}"
             return Outcome(Verdict.REJECT, (), Failure("NoHandler", message, "NoHandler"))
-        decode, function, asynchronous = source
         try:
-            event = decode(record.value)
+            return source[0](record.value)
         except DecodeError as error:
             return Outcome(Verdict.UNDECODABLE, (), Failure("DecodeError", _text(error), "DecodeError"))
-        cause = event_id(record)
+
+    def start(self, ready: Ready, attempt: int, now: float) -> Outcome | Awaitable[Outcome]:
+        """`run`, where only an asynchronous handler's outcome has to be waited for: a coroutine a record would cost."""
+        record, travel, event = ready
+        if type(event) is Outcome:
+            return event
+        self.current = record
+        _, function, asynchronous = self._inputs[record.topic]
+        cause = travel.cause
         context = Context(record, cause, self._name, attempt, now, self._resources)
         journal = self._journal
         try:
+            if journal is not None and (known := journal.recorded(cause)) is not None:
+                return Outcome(_DONE, known)
+            if asynchronous:
+                return self._wait(function, event, context, travel)
             if journal is None:
-                result = function(event, context)
-                if asynchronous:
-                    result = await self._in_time(result)
-                outputs = self._outputs(result, context) if result is not None else ()
+                outputs = self._outputs(function(event, context), travel, now)
             else:
-                known = journal.recorded(cause)
-                if known is not None:
-                    return Outcome(Verdict.DONE, known)
                 with journal.savepoint():
-                    result = function(event, context)
-                    if asynchronous:
-                        result = await self._in_time(result)
-                    outputs = self._outputs(result, context) if result is not None else ()
+                    outputs = self._outputs(function(event, context), travel, now)
                 journal.record(cause, outputs, record)
-        except Exception as error:  # whatever a handler raises is a verdict
+        except (Exception, asyncio.CancelledError) as error:  # whatever a handler raises is a verdict
             return _spoken(error, function)
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            return _spoken(error, function)  # something that the handler waited for was cancelled, not the handler
-        return Outcome(Verdict.DONE, outputs)
+        return Outcome(_DONE, outputs)
+
+    async def _wait(self, function: Callable[..., Any], event: Any, context: Context, travel: "Travel") -> Outcome:
+        """The rest of `start` for an asynchronous handler."""
+        journal = self._journal
+        try:
+            with journal.savepoint() if journal is not None else nullcontext():
+                outputs = self._outputs(await self._in_time(function(event, context)), travel, context.now)
+            if journal is not None:
+                journal.record(travel.cause, outputs, context.record)
+        except (Exception, asyncio.CancelledError) as error:
+            return _spoken(error, function)
+        return Outcome(_DONE, outputs)
 
     async def _in_time(self, result: Awaitable[Any]) -> Any:
         """Wait for an asynchronous handler, but not for ever."""
@@ -199,53 +194,47 @@ class Processor:
                 raise Retry(f"no answer within {self._stage.time_limit:g} s") from None
             raise
 
-    def _outputs(self, result: Any, context: Context) -> tuple[Output, ...]:
-        through = tuple([header for header in context.headers if header[0] not in _OWN])
+    def _outputs(self, result: Any, travel: "Travel", now: float) -> tuple[Output, ...]:
+        if result is None:
+            return ()
+        writing = self._emits.get(type(result))  # asked first: Structs are slow to tell whether something is one of them
+        if writing is not None:
+            return (writing.output(result, travel.headers(self._name, 0), travel.large),)
         if isinstance(result, msgspec.Struct):
-            return (self._output(result, context, 0, through),)
+            return (self._output(result, travel, 0, now),)
         if not isinstance(result, Iterable) or isinstance(result, str | bytes):
             raise TypeError(f"a handler of stage {self._name!r} returned {type(result).__name__}, which is no event")
-        return tuple([self._output(event, context, index, through) for index, event in enumerate(result)])
+        return tuple([self._output(event, travel, index, now) for index, event in enumerate(result)])
 
-    def _output(self, event: Any, context: Context, index: int, through: Headers) -> Output:
+    def _output(self, event: Any, travel: "Travel", index: int, now: float) -> Output:
+        headers = travel.headers(self._name, index)
+        if (writing := self._emits.get(type(event))) is not None:
+            return writing.output(event, headers, travel.large)
         if isinstance(event, Later):
-            due = context.now + min(max(event.after, 0.0), _LATEST)
-            event, through = event.event, ((DUE, b"%d" % (due * 1000)), *through)
-            if type(event) not in self._stage.timers:
-                raise TypeError(f"a handler of stage {self._name!r} sends itself {type(event).__name__}, unlike its annotation")
-        try:
-            topic, key, encode = self._emits[type(event)]
-        except KeyError:
-            allowed = ", ".join(cls.__name__ for cls in self._emits) or "nothing"
-            message = f"a handler of stage {self._name!r} returned {type(event).__name__}; its annotation allows {allowed}"
-            raise TypeError(message) from None
-        value = encode(event)
-        cause = context.event_id
-        headers = ((ID, output_id(cause, self._name, index).encode()), (CAUSE, cause.encode()), *through)
-        if len(value) > _LARGE or len(headers) > _MANY or sum([len(content) for _, content in through if content]) > _LONG:
-            _check_size(topic, value, headers)
-        return Output(topic, str(key(event)).encode(), value, headers)
+            if (writing := self._later.get(type(event.event))) is None:
+                what = type(event.event).__name__
+                raise TypeError(f"a handler of stage {self._name!r} sends itself {what}, unlike its annotation")
+            due = now + min(max(event.after, 0.0), _LATEST)
+            headers = (*headers[:2], (DUE, b"%d" % (due * 1000)), *headers[2:])
+            return writing.output(event.event, headers, travel.large)
+        allowed = ", ".join(cls.__name__ for cls in self._emits) or "nothing"
+        raise TypeError(f"a handler of stage {self._name!r} returned {type(event).__name__}; its annotation allows {allowed}")
 
 
 DUE: Final = "due"
 """Behind `id` and `cause` in what a stage sends itself for later: when, in milliseconds since the Unix epoch."""
-_OWN: Final = frozenset({ID, CAUSE})
-_LARGE: Final = OUTPUT_LIMIT // 4
-_MANY: Final = 64
-_LONG: Final = OUTPUT_LIMIT // 2 // _MANY
+_DONE: Final = Verdict.DONE
 _LATEST: Final = 10 * 365 * 86400.0
 """Seconds: no longer wait can be asked for, so that an attempt is never put off for ever by a slip."""
 
 
-def _check_size(topic: str, value: bytes, headers: Headers) -> None:
-    """Refuse what a broker would refuse, since there it would abort the transaction of everybody else, again and again."""
-    size = len(value) + sum(len(name) + len(content or b"") for name, content in headers)
-    if size > OUTPUT_LIMIT:
-        raise Reject(f"an output to {topic} has {size:,} bytes; {OUTPUT_LIMIT:,} are allowed")
-
-
 def _spoken(error: BaseException, function: Callable[..., Any]) -> Outcome:
-    """The verdict in an exception: a handler's word, or `retry` for one that nobody expected."""
+    """The verdict in an exception: a handler's word, or `retry` for one that nobody expected.
+
+    That something was cancelled for which the handler waited is one as well; that the handler itself was is not.
+    """
+    if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+        raise error
     kind = type(error).__name__
     fingerprint = f"{kind}@{_frame(error.__traceback__, function)}"
     message = _text(error)

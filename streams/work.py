@@ -5,17 +5,20 @@ The one rule: every record that goes in comes out as outputs, as a parked record
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from streams.dead import DeadLetters
 from streams.lanes import HELD, Cycle, Lane
 from streams.parked import Parked, timer_of
-from streams.process import Effects, Failure, Outcome, Processor, Verdict, event_id
+from streams.process import Effects, Failure, Outcome, Processor, Verdict
 from streams.record import Output, Record
 from streams.stage import Stage
+from streams.travel import event_id
 
 _CRASHED = Failure("Crashed", "the process died on it three times", "Crashed")
+_AHEAD: Final = 100  # records decoded ahead of their handlers: more fall out of the processor's cache again
 
 
 class Crew(msgspec.Struct, frozen=True):
@@ -102,8 +105,17 @@ class Work:
     async def _in_order(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
         for lane in due:
             await self._drain(lane)
-        for record in records:
-            await self._one(record)
+        if self._condemned:  # what kills may be its decoding
+            for record in records:
+                await self._one(record)
+            return
+        processor, now = self._crew.processor, self.cycle.now
+        for start in range(0, len(records), _AHEAD):
+            for ready in processor.read(records[start : start + _AHEAD]):
+                record = ready[0]
+                if not self._queued(record):
+                    outcome = processor.start(ready, 1, now)
+                    self._settle(record, outcome if isinstance(outcome, Outcome) else await outcome)
 
     async def _side_by_side(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
         """As many lanes at once as there are slots, each in its own order."""
@@ -124,13 +136,23 @@ class Work:
 
     async def _one(self, record: Record) -> None:
         """A new record: its turn, or its place in a lane."""
+        if not self._queued(record):
+            self._settle(record, await self._attempt(record, 1))
+
+    def _queued(self, record: Record) -> bool:
+        """Whether a new record has to wait; then it does by now."""
         if self.away is not None or self.cycle.blocks(record):
             self.cycle.park(Parked(record, 0))
-            return
-        outcome = await self._attempt(record, 1)
-        if outcome.verdict is Verdict.DONE:
+            return True
+        return False
+
+    def _settle(self, record: Record, outcome: Outcome) -> None:
+        """What becomes of a new record."""
+        verdict = outcome.verdict
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        if verdict is Verdict.DONE:
             self._emit(record, outcome)
-        elif outcome.verdict is Verdict.UNAVAILABLE:
+        elif verdict is Verdict.UNAVAILABLE:
             self.away = outcome.failure
             self.cycle.park(Parked(record, 0))
         else:
@@ -143,6 +165,7 @@ class Work:
             self._room -= 1
             attempt = head.attempt + 1
             outcome = await self._attempt(head.record, attempt)
+            self.verdicts[outcome.verdict] = self.verdicts.get(outcome.verdict, 0) + 1
             if outcome.verdict is Verdict.DONE:
                 self._emit(head.record, outcome)
                 if head.case:
@@ -181,11 +204,8 @@ class Work:
     async def _attempt(self, record: Record, attempt: int) -> Outcome:
         if self._condemned and record.place in self._condemned:
             self.crashed.append(record.place)
-            outcome = Outcome(Verdict.CRASHED, (), _CRASHED)
-        else:
-            outcome = await self._crew.processor.run(record, attempt, self.cycle.now)
-        self.verdicts[outcome.verdict] = self.verdicts.get(outcome.verdict, 0) + 1
-        return outcome
+            return Outcome(Verdict.CRASHED, (), _CRASHED)
+        return await self._crew.processor.run(record, attempt, self.cycle.now)
 
     def _failed(self, parked: Parked, outcome: Outcome, lane: Lane | None) -> None:
         """Park a failed record for its next attempt, or bury it. `lane` is that of a record that was parked already."""

@@ -14,9 +14,9 @@ from streams.codec import Codec
 from streams.dead import Case
 from streams.errors import DecodeError, EncodeError, SetupError
 from streams.ops.send import check
-from streams.process import OUTPUT_LIMIT
 from streams.record import event_info
 from streams.topology import Topology
+from streams.travel import OUTPUT_LIMIT
 
 _STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _PATH: Final = re.compile(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*")

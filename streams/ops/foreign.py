@@ -20,9 +20,10 @@ from streams.errors import SetupError
 from streams.memory_log import partition_of
 from streams.ops.redrive import Desk, Entry, Step
 from streams.ops.scan import Scan
-from streams.process import MESSAGE_LIMIT, event_id
+from streams.process import MESSAGE_LIMIT
 from streams.record import Record
 from streams.stage import Stage
+from streams.travel import event_id
 
 _LATEST: Final = 253_402_300_799_000  # ms: the end of year 9999
 

@@ -20,10 +20,10 @@ from streams.config import Settings
 from streams.errors import SetupError
 from streams.kafka_writer import Writer
 from streams.ops.scan import Scan
-from streams.process import event_id
 from streams.record import ID, EventInfo, Output, event_info
 from streams.registry import FolderRegistry
 from streams.topology import Topology
+from streams.travel import event_id
 
 WINDOW: Final = 86_400.0
 """Seconds for which a name is remembered: longer than anybody repeats himself, shorter than a topic is kept."""

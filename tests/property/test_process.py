@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from streams.codec import Codec
 from streams.errors import Reject, Retry, Unavailable
-from streams.process import MESSAGE_LIMIT, Outcome, Processor, Verdict, event_id, output_id
+from streams.process import MESSAGE_LIMIT, Outcome, Processor, Verdict
 from streams.record import Output, Record
 from streams.registry import FolderRegistry
 from streams.stage import Context, Stage
+from streams.travel import event_id, output_id
 from tests.support.moves import Answered, Asked, schemas
 
 CODEC = Codec([Asked, Answered], FolderRegistry(schemas()))

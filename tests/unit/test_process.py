@@ -10,10 +10,11 @@ import pytest
 
 from streams.codec import Codec
 from streams.errors import Reject, Unavailable
-from streams.process import OUTPUT_LIMIT, Failure, Outcome, Processor, Verdict, output_id
+from streams.process import Failure, Outcome, Processor, Verdict
 from streams.record import Headers, Output, Record
 from streams.registry import FolderRegistry
 from streams.stage import Context, Stage, Store
+from streams.travel import OUTPUT_LIMIT, output_id
 from tests.support.moves import Answered, Asked, Told, schemas
 
 CODEC = Codec([Asked, Answered], FolderRegistry(schemas()))

@@ -13,9 +13,9 @@ from streams.config import Settings
 from streams.ops.replay.evidence import Evidence
 from streams.ops.replay.judge import Judge, Kind, Tally
 from streams.ops.replay.recorded import Recorded
-from streams.process import event_id
 from streams.record import CAUSE, Record
 from streams.testing import Simulation
+from streams.travel import event_id
 from tests.support.history import CODEC, REGISTRY, history, inputs, kinds, outputs, replayed
 from topologies.orders import orders
 from topologies.orders.events import OrderAccepted

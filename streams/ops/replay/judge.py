@@ -12,10 +12,11 @@ import msgspec
 
 from streams.ops.replay.difference import Difference, compare
 from streams.ops.replay.evidence import Emitted, emitted
-from streams.process import Outcome, Verdict, event_id
+from streams.process import Outcome, Verdict
 from streams.record import Output, Record
 from streams.registry import Registry
 from streams.snapshot import Remembered
+from streams.travel import event_id
 
 _EXAMPLES: Final = 5
 _SHAPES: Final = 500  # that are told apart

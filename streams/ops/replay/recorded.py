@@ -12,10 +12,10 @@ from streams.config import Settings
 from streams.ops.replay.evidence import Evidence
 from streams.ops.replay.judge import Trial
 from streams.ops.replay.sandbox import Sandbox, moment, own, then
-from streams.process import event_id
 from streams.record import Record
 from streams.snapshot import Snapshot
 from streams.stage import Stage
+from streams.travel import event_id
 
 _CHUNK = 500
 

@@ -22,12 +22,13 @@ from streams.ops.replay.evidence import Evidence
 from streams.ops.replay.judge import Trial
 from streams.ops.replay.sandbox import Sandbox, own, then
 from streams.parked import timer_of
-from streams.process import Outcome, Verdict, event_id
+from streams.process import Outcome, Verdict
 from streams.record import Record
 from streams.snapshot import Snapshot
 from streams.stage import Stage
 from streams.store import Inbox
 from streams.topology import Topology
+from streams.travel import event_id
 
 _CHUNK: Final = 500
 _CHANCES: Final = 5  # runs of one batch that the database may undo

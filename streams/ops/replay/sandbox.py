@@ -11,10 +11,11 @@ from streams.codec import Codec
 from streams.config import Settings
 from streams.errors import DecodeError, Undecidable
 from streams.ops.replay.evidence import Emitted, emitted
-from streams.process import Outcome, Processor, event_id, output_id
+from streams.process import Outcome, Processor
 from streams.record import Record, event_info
 from streams.snapshot import Remembered
 from streams.stage import Past, Port, Stage, Store
+from streams.travel import event_id, output_id
 
 _MARGIN = 64  # outputs of one event that are no longer to be found, or are for later and on no topic
 
