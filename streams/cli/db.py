@@ -82,7 +82,8 @@ def prune(module: str, older_than: str, *, dry_run: bool) -> None:
 
     A row of the inbox goes when it is older than AGE, its record lies below what its stage has committed to Kafka, and the
     record does not wait for a retry. So a row that is still needed stays, however old. AGE is how long a copy of an event
-    that a producer sends once more is known as one. Safe while workers run.
+    that a producer sends once more is known as one. What a store remembers besides goes by age too, as the store says.
+    Safe while workers run.
 
     \b
     Examples:

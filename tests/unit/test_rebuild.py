@@ -64,7 +64,7 @@ def test_a_row_that_somebody_changed_removed_or_added_is_named(past: tuple[Simul
         live.backup(copy)
         copy.execute("UPDATE stock SET on_hand = on_hand + 3 WHERE sku = 'sku-1'")
         copy.execute("DELETE FROM orders WHERE order_id = 'o2'")
-        copy.execute("INSERT INTO orders VALUES ('zz', 'reserved', 'c1', 'USD', 1, NULL, '')")
+        copy.execute("INSERT INTO orders VALUES ('zz', 'reserved', 'c1', 'USD', 1, NULL, '', NULL)")
     live.close()
     copy.close()
     _, found = rebuilt(past, "inventory", f"sqlite:///{wrong}", tmp_path)

@@ -67,10 +67,10 @@ def reserve(
         return None  # a shop that sends an order twice must not have it paid twice: the first is on its way
     what = (order.order_id, order.customer_id, order.currency, order.total_minor)
     if known.state is State.WITHDRAWN:
-        shelf.set_order(order.order_id, Order(State.CANCELLED, *what[1:]))
+        shelf.set_order(order.order_id, Order(State.CANCELLED, *what[1:]), ctx.now)
         return OrderClosed(*what, Closing.CANCELLED, None, "cancelled", known.note)
     shortages = shelf.reserve(order.order_id, order.demand)
-    shelf.set_order(order.order_id, Order(State.SHORT if shortages else State.RESERVED, *what[1:]))
+    shelf.set_order(order.order_id, Order(State.SHORT if shortages else State.RESERVED, *what[1:]), ctx.now)
     if shortages:
         reason = f"We do not have enough of {_listed([shortage.name for shortage in shortages])}."
         return StockRejected(*what, "out-of-stock", reason, shortages)
@@ -88,7 +88,7 @@ def ship(paid: PaymentCaptured, ctx: Context) -> OrderClosed | RefundRequested |
         if order.payment_id != paid.payment_id:
             raise Reject(f"order {paid.order_id} is paid for with {paid.payment_id}, and was with {order.payment_id} before")
         return None
-    shelf.set_order(paid.order_id, Order(after, *what[1:], paid.payment_id))
+    shelf.set_order(paid.order_id, Order(after, *what[1:], paid.payment_id), ctx.now)
     if after is State.REFUNDED:
         return RefundRequested(*what, paid.payment_id, *_WHY[order.state])
     return OrderClosed(*what, Closing.CONFIRMED, paid.payment_id) if shelf.ship(paid.order_id) else None
@@ -103,7 +103,7 @@ def release(failed: PaymentFailed, ctx: Context) -> tuple[Released, ...]:
     if after is order.state:
         return ()
     order = Order(order.state, failed.customer_id, failed.currency, failed.total_minor)
-    return _end(shelf, failed.order_id, order, after, (failed.code, failed.reason))
+    return _end(shelf, failed.order_id, order, after, (failed.code, failed.reason), ctx.now)
 
 
 @inventory.on
@@ -119,11 +119,11 @@ def cancel(cancelled: OrderCancelled, ctx: Context) -> tuple[Released, ...]:
         return ()
     reason = _printable(cancelled.reason) or _WHY[State.CANCELLED][1]
     if after is State.WITHDRAWN:
-        shelf.set_order(order_id, Order(after, note=reason))
+        shelf.set_order(order_id, Order(after, note=reason), ctx.now)
         return ()
     if not order.customer_id:
         raise Reject(f"order {order_id} was reserved by an older version, which did not write down whose it is")
-    return _end(shelf, order_id, order, after, ("cancelled", reason))
+    return _end(shelf, order_id, order, after, ("cancelled", reason), ctx.now)
 
 
 @inventory.on
@@ -132,7 +132,7 @@ def expire(due: PaymentDue, ctx: Context) -> tuple[Released, ...]:
     shelf = ctx.use(stock)
     order = shelf.order(due.order_id)
     (after,) = moves(due.order_id, order, What.DUE)
-    return () if after is order.state else _end(shelf, due.order_id, order, after, _WHY[after])
+    return () if after is order.state else _end(shelf, due.order_id, order, after, _WHY[after], ctx.now)
 
 
 _WHY: Final = {
@@ -148,10 +148,10 @@ _CLOSING: Final = {
 }
 
 
-def _end(shelf: Stock, order_id: str, order: Order, after: State, why: tuple[str, str]) -> tuple[Released, ...]:
+def _end(shelf: Stock, order_id: str, order: Order, after: State, why: tuple[str, str], now: float) -> tuple[Released, ...]:
     """Take back what the order has, and say so: stock, and money if there was any."""
     what = (order_id, order.customer_id, order.currency, order.total_minor)
-    shelf.set_order(order_id, msgspec.structs.replace(order, state=after))
+    shelf.set_order(order_id, msgspec.structs.replace(order, state=after), now)
     demand = shelf.take_back(order_id) if order.state is State.SHIPPED else shelf.release(order_id)
     ended = (StockReleased(*what, *why, demand), OrderClosed(*what, _CLOSING[after], None, *why))
     return (*ended, RefundRequested(*what, order.payment_id, *why)) if order.payment_id is not None else ended

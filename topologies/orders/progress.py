@@ -87,7 +87,10 @@ LAST: Final = frozenset({State.SHORT, State.SHIPPED, State.DECLINED, State.EXPIR
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What inventory knows of an order. `note` is why it was cancelled before it came."""
+    """What inventory knows of an order. `note` is why it was cancelled before it came.
+
+    `changed_at` is when it last moved, in milliseconds since the Unix epoch; `Stock.set_order` sees to it.
+    """
 
     state: State = State.NEW
     customer_id: str = ""
@@ -95,6 +98,7 @@ class Order(msgspec.Struct, frozen=True):
     total_minor: int = 0
     payment_id: str | None = None
     note: str = ""
+    changed_at: int | None = None
 
 
 def moves(order_id: str, order: Order, what: What) -> tuple[State, ...]:
@@ -116,6 +120,7 @@ orders = Table(
     Column("total_minor", BigInteger, nullable=False),
     Column("payment_id", String),
     Column("note", String, nullable=False),
+    Column("changed_at", BigInteger),  # milliseconds since the Unix epoch; none of what an older version wrote
 )
 _read = select(orders).where(orders.c.order_id.in_(bindparam("some", expanding=True)))
 _rows = Rows(orders, replace=True)

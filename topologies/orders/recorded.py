@@ -61,7 +61,7 @@ class RecordedShelf:
             raise Undecidable(f"nothing says whether order {order_id} had ended or had not come yet")
         return Order(State.CANCELLED)
 
-    def set_order(self, order_id: str, order: Order) -> None:
+    def set_order(self, order_id: str, order: Order, now: float) -> None:
         """Goes nowhere."""
 
     def reserve(self, order_id: str, demand: Sequence[Demand]) -> tuple[Shortage, ...]:

@@ -5,6 +5,7 @@ The one rule: `reserved` never exceeds `on_hand`; the table itself refuses it.
 A batch's rows are read and locked at once, changed in memory, and written at once: an order costs no journey to the database.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,14 @@ from streams.rows import Rows
 from streams.stage import Store
 from topologies.orders import progress
 from topologies.orders.events import Demand, OrderAccepted, Shortage, readable
-from topologies.orders.progress import CHUNK, Order, Progress, State
+from topologies.orders.progress import CHUNK, LAST, Order, Progress, State
 from topologies.orders.recorded import RecordedShelf
+
+REMEMBERED: Final = 90 * 86_400
+"""Seconds that an order is known in any case once it has ended: for so long it can be cancelled and its money given back.
+
+A deadline, at most 30 days, always finds its order.
+"""
 
 _SKU: Final = String().with_variant(String(collation="C"), "postgresql")  # sorted as Python sorts: see `_lock`
 
@@ -69,6 +76,9 @@ _of_orders = select(reservations).where(reservations.c.order_id.in_(bindparam("s
 _let_go = delete(reservations).where((reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of")))
 _shipped = select(reservations.c.sku, func.sum(reservations.c.quantity)).where(reservations.c.shipped).group_by("sku")
 _totals = select(func.sum(levels.c.on_hand), func.sum(levels.c.reserved))
+_ended = progress.orders.c.state.in_(sorted(LAST)) & (progress.orders.c.changed_at < bindparam("before"))
+_forget_lines = delete(reservations).where(reservations.c.order_id.in_(select(progress.orders.c.order_id).where(_ended)))
+_forget = delete(progress.orders).where(_ended)
 _level_rows = Rows(levels, replace=True)
 _held_rows = Rows(reservations, replace=True)
 
@@ -107,9 +117,9 @@ class Stock:
         state = State.SHIPPED if any(line.shipped for line in lines) else State.RESERVED if lines else State.NEW
         return Order(state)
 
-    def set_order(self, order_id: str, order: Order) -> None:
-        """It has come so far."""
-        self._progress.set(order_id, order)
+    def set_order(self, order_id: str, order: Order, now: float) -> None:
+        """It has come so far. `now` is in seconds since the Unix epoch."""
+        self._progress.set(order_id, msgspec.structs.replace(order, changed_at=int(now * 1000)))
 
     def reserve(self, order_id: str, demand: Sequence[Demand]) -> tuple[Shortage, ...]:
         """Set all of it aside for an order that has nothing yet, or nothing at all and say what there is too little of.
@@ -160,6 +170,12 @@ class Stock:
         shipped = Counter({sku: int(count) for sku, count in self._connection.execute(_shipped)})
         on_hand, reserved = self._connection.execute(_totals).one()
         return shipped, int(on_hand or 0), int(reserved or 0)
+
+    def forget(self, before: float) -> int:
+        """Forget orders that ended before a time (seconds since the Unix epoch), and `REMEMBERED` ago. How many."""
+        old = {"before": int(min(before, time.time() - REMEMBERED) * 1000)}
+        self._connection.execute(_forget_lines, old)
+        return self._connection.execute(_forget, old).rowcount
 
     # -- the batch ------------------------------------------------------------------------------------------------------
 
@@ -266,5 +282,6 @@ stock: Store[Stock] = Store(
     migrations=Path(__file__).parent / "migrations" / "stock",
     repository=Stock,
     concurrent=True,
+    volatile=["orders.changed_at"],
     recorded=RecordedShelf,  # type: ignore[arg-type]  # it answers what the handlers ask, not what seeding asks
 )
