@@ -11,6 +11,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLI: Final = timedelta(milliseconds=1)
 MIN_MILLIS: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MILLI
 MAX_MILLIS: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MILLI
+_SIX: Final = 0x008080808080  # the marks of a number of six bytes, which a time between July 1970 and 2039 is
 
 
 def read_long(data: bytes, pos: int) -> tuple[int, int]:
@@ -58,6 +59,15 @@ def write_long(n: int) -> bytes:
         n >>= 7
     out.append(n)
     return bytes(out)
+
+
+def write_time(n: int) -> bytes:
+    """`write_long`, quicker for what most times are."""
+    if not 2**34 <= n < 2**41:
+        return write_long(n)
+    n <<= 1
+    n = n & 127 | (n & 127 << 7) << 1 | (n & 127 << 14) << 2 | (n & 127 << 21) << 3 | (n & 127 << 28) << 4 | n >> 35 << 40
+    return (n | _SIX).to_bytes(6, "little")
 
 
 def to_millis(time: datetime) -> int:
