@@ -5,6 +5,7 @@ import json
 import ssl
 import subprocess
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from aiohttp.compression_utils import ZLibDecompressor
 from aiosmtpd.controller import Controller
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
@@ -224,6 +226,31 @@ def test_a_body_without_end_is_not_read() -> None:
 
     run(test())
     assert sent[0] < 64 * 2**20, "what is not in some buffer was never sent"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_bomb_in_an_answer_is_not_inflated(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    bits = {"gzip": 31, "deflate": 15}[encoding]
+    packer = zlib.compressobj(9, zlib.DEFLATED, bits)
+    bomb = packer.compress(bytes(32 * 2**20)) + packer.flush()
+    inflated: list[int] = []
+
+    class Watched(ZLibDecompressor):
+        def decompress_sync(self, data: Any, max_length: int = 0) -> bytes:
+            inflated.append(len(data))
+            return super().decompress_sync(data, max_length)
+
+    monkeypatch.setattr("aiohttp.http_parser.ZLibDecompressor", Watched)
+
+    async def test() -> None:
+        async with (
+            listening(answers(200, {"Content-Encoding": encoding}, bomb)) as url,
+            connect(ALLOW) as hooks,
+        ):
+            assert await hooks.send(to(url), TOLD)
+
+    run(test())
+    assert (len(bomb) < 64 * 2**10, inflated) == (True, [])
 
 
 def test_who_says_nothing_is_waited_for_no_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
