@@ -70,6 +70,11 @@ def publisher(topology: str) -> str:
     return f"{topology}.publisher"
 
 
+def repair(topology: str, stage: str) -> str:
+    """The one transactional id of whoever publishes what a stage should have: the later repair fences the earlier."""
+    return f"{topology}.{stage}.repair.operator"
+
+
 def receipts(topology: str) -> str:
     """The receipts of a topology."""
     return f"{topology}.receipts"

@@ -55,7 +55,7 @@ class Snapshot:
 
     def times(self) -> Iterator[tuple[str, int]]:
         """All events that are remembered, and when they were handled (milliseconds since the Unix epoch)."""
-        for event_id, at in self.connection.execute(_times, {"consumer": self._consumer}).yield_per(_FETCH):
+        for event_id, at in self.connection.execute(_times, {"consumer": self._consumer}).yield_per(_FETCH):  # noqa: UP028  # typed
             yield event_id, at
 
     def empty(self, table: Table) -> bool:

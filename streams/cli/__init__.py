@@ -17,6 +17,7 @@ from streams.cli.db import db
 from streams.cli.flow import demo, run
 from streams.cli.invocation import Invocation, complain
 from streams.cli.records import send, tail
+from streams.cli.replay import rebuild, replay
 from streams.cli.story import order
 from streams.errors import Fenced, TowpathError
 
@@ -60,7 +61,7 @@ def towpath(context: click.Context, bootstrap: str | None) -> None:
     context.obj = Invocation(bootstrap)
 
 
-for command in (up, down, status, topics, db, run, send, tail, order, cases, graph, schemas, demo):
+for command in (up, down, status, topics, db, run, send, tail, order, cases, replay, rebuild, graph, schemas, demo):
     towpath.add_command(command)
 
 

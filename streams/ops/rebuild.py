@@ -4,21 +4,27 @@ The one rule: the live database is only looked at, at one moment; what is made g
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from streams import migrate, snapshot
+from streams import migrate, names, snapshot
+from streams.codec import Codec
 from streams.errors import SetupError
+from streams.ops.replay.evidence import Evidence
 from streams.ops.replay.judge import Trial
 from streams.ops.replay.rerun import Rerun, Timeline
+from streams.ops.replay.window import Inputs, Waits
 from streams.process import Verdict
+from streams.registry import FolderRegistry
 from streams.snapshot import Snapshot
 from streams.stage import Store
 
 _EXAMPLES = 20
+_ALWAYS = 2**62
 
 
 class RowDifference(msgspec.Struct, frozen=True):
@@ -80,14 +86,14 @@ def rebuild(rerun: Rerun, line: Timeline, live: Snapshot | None, end: int) -> It
 def compare(live: Snapshot, made: Snapshot, store: Store[Any]) -> Iterator[RowDifference]:
     """Every row of the store's tables that differs, table by table; volatile columns may."""
     for table in store.tables.sorted_tables:
-        names = [column.name for column in table.columns]
-        keys = [names.index(column.name) for column in table.primary_key.columns]
-        told = [n for n, name in enumerate(names) if f"{table.name}.{name}" not in store.volatile]
+        columns = [str(column.name) for column in table.columns]  # a str of SQLAlchemy's own is no JSON
+        keys = [columns.index(column.name) for column in table.primary_key.columns]
+        told = [n for n, name in enumerate(columns) if f"{table.name}.{name}" not in store.volatile]
         for kind, key, was, now in _merged(live.rows(table), made.rows(table), keys):
             if kind != "both":
-                yield RowDifference(kind, table.name, key)
-            elif columns := {names[n]: (_shown(was[n]), _shown(now[n])) for n in told if was[n] != now[n]}:
-                yield RowDifference("changed", table.name, key, columns)
+                yield RowDifference(kind, str(table.name), key)
+            elif differs := {columns[n]: (_shown(was[n]), _shown(now[n])) for n in told if was[n] != now[n]}:
+                yield RowDifference("changed", str(table.name), key, differs)
 
 
 def _merged(
@@ -116,3 +122,48 @@ def _shown(value: Any) -> Any:
 def scratch(folder: Path) -> str:
     """The URL of a throw-away database in a folder."""
     return f"sqlite:///{folder / 'sandbox.db'}"
+
+
+class Rebuild:
+    """One stage's database, from its topics into the empty one at `url`; `folder` is for temporary files.
+
+    `live` is the URL of the live database; without one (it is lost) events go by their own times, up to what the stage has
+    committed to Kafka, and nothing is compared.
+    """
+
+    def __init__(self, inputs: Inputs, url: str, folder: Path, *, live: str = "", base: str = "") -> None:
+        """Makes the tables, and copies the base. Raises `SetupError`."""
+        stage = inputs.stage
+        if stage.store is None:
+            raise SetupError(f"stage {stage.name!r} has no database", fix="name a stage with a store")
+        self._inputs = inputs
+        self._store = stage.store
+        self._url = url
+        self._folder = folder
+        self._live = live
+        self._consumer = names.group(inputs.topology.name, stage.name)
+        self.copied = prepare(url, stage.store, self._consumer, base)
+        self.done = Rebuilt()
+
+    def run(self) -> Iterator[RowDifference]:
+        """Make it, then compare: says of each row that differs. `done` tells meanwhile how far it is."""
+        with ExitStack() as stack:
+            live = stack.enter_context(snapshot.snapshot(self._live, self._consumer)) if self._live else None
+            evidence = stack.enter_context(Evidence(self._folder))
+            self._make(evidence, live)
+            if live is not None:
+                made = stack.enter_context(snapshot.snapshot(self._url, self._consumer))
+                yield from compare(live, made, self._store)
+
+    def _make(self, evidence: Evidence, live: Snapshot | None) -> None:
+        inputs = self._inputs
+        waits = Waits(inputs.waiting())
+        whole = inputs.everything()
+        evidence.add(inputs.outputs(whole))
+        line = Timeline(self._folder, live, lambda record: "ahead" if inputs.ahead(record) else waits(record))
+        line.add(inputs.read(whole))
+        codec = Codec(inputs.stage.events, FolderRegistry(inputs.topology.schemas))
+        rerun = Rerun(inputs.topology, inputs.stage, codec, inputs.settings, self._url, evidence=evidence)
+        end = _ALWAYS if live is not None else int(datetime.now(UTC).timestamp() * 1000)
+        for done in rebuild(rerun, line, live, end):
+            self.done = done

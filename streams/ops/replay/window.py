@@ -56,6 +56,7 @@ class Inputs:
         self.stage = stage
         self.admin: AdminClient = topics.connect(settings)
         self._now = datetime.now(UTC)
+        self._committed: dict[Place, int] | None = None
 
     def window(self, first: Sequence[str] = (), end: Sequence[str] = ()) -> Window:
         """The range between two times or places; by default all that there is, up to what the stage has committed.
@@ -74,6 +75,11 @@ class Inputs:
             since = 0 if not any(starts.values()) else self._since(scan, starts, ends)
         return Window(starts, ends, since)
 
+    def everything(self) -> Window:
+        """All that there is at this moment, whether or not the stage has come so far."""
+        with Scan(self.settings, self.admin, self.stage.topics) as scan:
+            return Window(dict(scan.next), scan.ends(scan.next, decided=False), 0)
+
     def read(self, window: Window, key: bytes | None = None) -> Iterator[Record]:
         """The records of a window; of one key, if that is given."""
         with Scan(self.settings, self.admin, self.stage.topics) as scan:
@@ -91,6 +97,12 @@ class Inputs:
             if window.since:
                 scan.seek(scan.since(dict.fromkeys(scan.next, window.since)))
             yield from scan.to_end(decided=True)
+
+    def ahead(self, record: Record) -> bool:
+        """Whether the stage has not come so far yet, as of the first time that this is asked."""
+        if self._committed is None:
+            self._committed = committed(self.admin, names.group(self.topology.name, self.stage.name))
+        return record.offset >= self._committed.get((record.topic, record.partition), 0)
 
     def waiting(self) -> dict[bytes, str]:
         """Places of records that were not handled to their end: parked ones, and dead ones whose case is not resolved."""
