@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streams import names
+from streams.books import Books
 from streams.errors import SetupError
 from streams.record import event_info
 from streams.stage import Handler, Stage, declared_at, short_path
@@ -23,7 +24,7 @@ class Topology:
     `sources` are events that others publish, `sinks` events that others read. An event that several stages emit is named
     in `joint`, so that a second author is never an accident. Every event topic has `partitions` partitions, since a key
     must be in the same one everywhere. `schemas` is the folder of contracts. `moves` says in words what an event moved
-    outside Kafka, money or stock; "" if nothing.
+    outside Kafka, money or stock; "" if nothing. `books` are what `towpath reconcile` compares beside the topics.
 
     Raises `SetupError`, naming file and line, for a graph that does not add up.
     """
@@ -38,6 +39,7 @@ class Topology:
         joint: Sequence[type] = (),
         partitions: int = 4,
         schemas: Path,
+        books: Books | None = None,
         moves: Callable[[Any], str] = lambda _: "",
     ) -> None:
         self.where = declared_at()
@@ -47,8 +49,7 @@ class Topology:
         self.sinks = tuple(sinks)
         self.joint = tuple(joint)
         self.partitions = partitions
-        self.schemas = schemas
-        self.moves = moves
+        self.schemas, self.books, self.moves = schemas, books, moves
         self.events: tuple[type, ...] = tuple(
             dict.fromkeys((*self.sources, *(cls for stage in self.stages for cls in (*stage.consumes, *stage.emits))))
         )
