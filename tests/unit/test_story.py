@@ -14,7 +14,7 @@ from streams.travel import output_id
 from tests.support.moves import Asked, start
 from tests.unit.test_orders_intake import PLACED
 from topologies.orders import orders
-from topologies.orders.events import DeliveryRequested, OrderSubmitted
+from topologies.orders.events import Closing, DeliveryRequested, OrderAccepted, OrderClosed, OrderSubmitted
 
 
 class Memory:
@@ -132,6 +132,16 @@ def test_an_event_that_came_by_another_partitioner_is_found_all_the_same() -> No
         flow.broker.produce("moves.asked", b"p", own.value, partition=wrong)
         (step,) = story(flow, "p")
     assert step.partition == wrong
+
+
+def test_what_a_timer_led_to_is_below_what_set_it_when_no_topic_keeps_the_timer() -> None:
+    timer = output_id("accepted", "inventory", 1)
+    made = (("id", output_id(timer, "inventory", 0).encode()), ("cause", timer.encode()))
+    with Simulation(orders, stages=[]) as flow:
+        flow.produce(OrderAccepted("o1", "c1", "s1", PLACED, "USD", 100, ()), (("id", b"accepted"),))
+        flow.produce(OrderClosed("o1", "c1", "USD", 100, Closing.EXPIRED), made)
+        _, closed = story(flow, "o1")
+    assert (closed.event, closed.stage, closed.parent) == ("OrderClosed", "inventory", 0)
 
 
 def test_who_claims_a_cause_without_the_id_that_a_stage_makes_is_unknown() -> None:
