@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams import migrate, names
@@ -115,6 +116,28 @@ def test_an_end_that_was_told_by_webhook_is_named_as_exactly_as_one_told_by_lett
         "o1": Closing.EXPIRED,
         "o2": Closing.EXPIRED,
     }
+
+
+def test_all_that_waits_for_a_subscriber_is_through_a_quarter_of_an_hour_after_an_operator_has_ended_it(
+    start: Callable[..., Flow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("topologies.orders.subscribers._FRESH", -1.0)
+
+    def busy(*_: Any) -> bool:
+        raise Retry("busy")
+
+    flow = start(("sub_a", "c1", WEB))
+    flow.receivers.answer = busy
+    for number in range(40):
+        flow.pay(f"o{number:02}", "c1")
+    flow.flow.run(seconds=2 * 3600)
+    assert (flow.told, len(flow.flow.parked("delivery")), flow.ended()) == ([], 40, [])
+    with opened(flow.settings.store) as engine, engine.begin() as connection:
+        (subscriber,) = Subscribers(connection).all()
+        Subscribers(connection).change(msgspec.structs.replace(subscriber, ended="by an operator"))
+    flow.flow.run(seconds=900)
+    assert sorted(flow.written_to) == [f"o{number:02}" for number in range(40)]
+    assert flow.flow.parked("delivery") == []
 
 
 def test_a_customer_without_subscribers_gets_a_letter_and_whoever_wants_all_orders_is_told_too(

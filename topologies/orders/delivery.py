@@ -18,8 +18,9 @@ from topologies.orders.subscribers import Subscriber, directory
 
 log = logging.getLogger("towpath.delivery")
 
-# Attempts over four hours. A small batch: a subscriber's messages go one after the other, and each may take `DEADLINE`.
-delivery = Stage("delivery", retry=Backoff(attempts=16, first=1, ceiling=3600), ports=[directory, hooks, post, mail], batch=16)
+# Attempts over four hours, never longer than a quarter of one apart: then a subscriber that an operator ends is through.
+# A small batch: a subscriber's messages go one after the other, and each may take `DEADLINE`.
+delivery = Stage("delivery", retry=Backoff(attempts=26, first=1, ceiling=900), ports=[directory, hooks, post, mail], batch=16)
 
 _ENDINGS: Final = {ending.value: ending for ending in Ending}
 

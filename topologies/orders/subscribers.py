@@ -1,6 +1,6 @@
 """Subscribers: who is told of orders, where, and signed with which secrets.
 
-The one rule: a secret leaves this table only to sign; it is in no event, no log and no error.
+The one rule: a secret leaves this table only to sign; it is in no event, no log and no error. It is plain here: docs/adr/0014.
 
 The stage `notification` asks who is to be told, within its batch; `delivery` asks for one subscriber when it sends to it, so
 that an address or a secret that was changed is changed for what is on its way too.
