@@ -3,21 +3,27 @@
 The one rule: nothing is slowed until a process has died without letting go of its partitions.
 
 An owner says `run` before its first record, since it may die of that one, and in every commit; who lets go in good order
-leaves nothing (`Claim.metadata`). An owner that reads `run` knows of one death, says so, and works as ever. If it dies too,
-the next works record by record, and before each commits which one it is at. The third death on one record condemns it.
-Careful work ends when all that the dead could have had in hand is through.
+leaves nothing (`Claim.metadata`). What is found says how closely to look at the records that the dead had in hand:
 
-Deaths are forgotten when an owner has lived for a minute: what kills is at hand again at once after a restart, so this one
-died of something else, and two deaths with a quiet month between them are no reason to suspect the next record.
+- `run`: died of one in a batch. The next owner goes on in small groups, and says `deaths=1` before each.
+- `deaths=1`: died of one in a group. The next goes through that one by one, and says `deaths=2 at=<place>` before each.
+- `deaths=2 at=<place>`: died of that one. Three deaths had it in hand, of ever fewer: it is condemned.
+
+So only who dies in each of three sets that hold a record condemns it; a commit between two deaths lets the count start anew.
+Careful work ends when as many new records are through as the dead could have had, or when an owner has lived for a minute: what
+kills is at hand again at once after a restart, so this one died of something else.
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from streams.record import Record
 
 RUN: Final = "run"
 """The metadata of every ordinary commit."""
-_FATAL: Final = 3
+_GROUP: Final = "deaths=1"
+_ONE: Final = "deaths=2 at="
 _FORGET: Final = 60.0  # seconds
 
 
@@ -28,31 +34,28 @@ class Deaths:
         self.pending: dict[int, str] = {}  # markers to be committed before any work
         self.condemned: frozenset[str] = frozenset()  # places of records that are to die
         self._batch = batch
-        self._known: dict[int, int] = {}  # careful partitions: deaths that no record is named for
-        self._named: dict[str, int] = {}  # deaths by the record's place
-        self._left: dict[int, int] = {}
+        self._group = math.isqrt(batch)
+        self._size: dict[int, int] = {}  # careful partitions: how many records go at once
+        self._left: dict[int, int] = {}  # new records until they are careful no more
         self._forget_at: dict[int, float] = {}
 
     def gained(self, partition: int, metadata: str, now: float) -> None:
         """Read the marker of the last owner. `now` is in seconds."""
         if metadata:
             self._forget_at[partition] = now + _FORGET
-        if metadata in ("", RUN):
-            self.pending[partition] = "deaths=1" if metadata else RUN
-            return
-        count, _, place = metadata.removeprefix("deaths=").partition(" at=")
-        deaths = int(count) + 1 if count.isdecimal() else 1
-        self._left[partition] = self._batch
-        self._known[partition] = 0 if place else deaths
-        if place:
-            self._named[place] = deaths
-            if deaths >= _FATAL:
-                self.condemned |= {place}
+        if not metadata:
+            self.pending[partition] = RUN
+        elif metadata == _GROUP:
+            self._size[partition], self._left[partition] = 1, self._group
+        else:
+            self._size[partition], self._left[partition] = self._group, self._batch
+            if metadata.startswith(_ONE):
+                self.condemned |= {metadata.removeprefix(_ONE)}
 
     def lost(self, partition: int) -> None:
         """The partition is another's to worry about."""
         self.pending.pop(partition, None)
-        self._known.pop(partition, None)
+        self._size.pop(partition, None)
         self._left.pop(partition, None)
         self._forget_at.pop(partition, None)
 
@@ -68,23 +71,35 @@ class Deaths:
 
     @property
     def careful(self) -> bool:
-        """Whether any partition is to be handled record by record."""
-        return bool(self._known)
+        """Whether any partition is to be handled in groups."""
+        return bool(self._size)
 
-    def marker(self, record: Record) -> str | None:
-        """What to commit before this record is run; `None` where nobody died, and for a condemned record."""
-        if record.partition not in self._known or record.place in self.condemned:
-            return None
-        return f"deaths={self._named.get(record.place, self._known[record.partition])} at={record.place}"
+    def group(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The first of these, so many as may go in one transaction. A condemned one goes alone: its marker is to stay."""
+        size = min(self._size.values(), default=len(records))
+        for index, record in enumerate(records[:size]):
+            if record.place in self.condemned:
+                return records[: max(index, 1)]
+        return records[:size]
 
-    def through(self, record: Record) -> None:
-        """This record's transaction has happened. Careful work ends by count: that nothing is there now says nothing."""
-        self._named.pop(record.place, None)
-        left = self._left.get(record.partition, 0) - 1
-        if left > 0:
-            self._left[record.partition] = left
-        else:
-            self.lost(record.partition)
+    def markers(self, group: Sequence[Record]) -> dict[int, str]:
+        """What to commit before a group is run, by partition: nothing where nobody died, nor for a condemned record."""
+        if len(group) == 1 and group[0].place in self.condemned:
+            return {}
+        return {
+            record.partition: _GROUP if self._size[record.partition] > 1 else f"{_ONE}{record.place}"
+            for record in group
+            if record.partition in self._size
+        }
+
+    def through(self, records: Iterable[Record]) -> None:
+        """These new records have had their turn. Careful work ends by count: that nothing is there now says nothing."""
+        for record in records:
+            left = self._left.get(record.partition, 0) - 1
+            if left > 0:
+                self._left[record.partition] = left
+            else:
+                self.lost(record.partition)
 
     def buried(self, place: str) -> None:
         """A condemned record is dead: redriven, it is run again."""

@@ -103,7 +103,7 @@ class Engine:
             return
         self._deaths.pending.clear()
         if self._deaths.careful:
-            await self._handle_one_by_one(records)
+            await self._handle_in_groups(records)
         else:
             await self._handle(None, records)
 
@@ -153,19 +153,23 @@ class Engine:
             condemned=self._deaths.condemned,
         )
 
-    async def _handle_one_by_one(self, records: Sequence[Record]) -> None:
-        """Each lane and each record in a transaction of its own, with a marker before it that says which it is."""
+    async def _handle_in_groups(self, records: Sequence[Record]) -> None:
+        """Few lanes and records in a transaction, with a marker before it that says which they are."""
         cycle = self.lanes.cycle(self._clock())
         due = [(lane, head.record) for lane in cycle.due(self.stage.batch) if (head := cycle.head(lane)) is not None]
-        steps: list[tuple[list[Lane], list[Record], Record]] = [([lane], [], record) for lane, record in due]
-        steps += [([], [record], record) for record in records]
-        for lanes, new, record in steps:
-            marker = self._deaths.marker(record)
-            if marker is not None and not await self._commit_markers({record.partition: marker}):
+        lanes = [lane for lane, _ in due]
+        rest: Sequence[Record] = [*(record for _, record in due), *records]
+        while rest:
+            group = self._deaths.group(rest)
+            mine, new = lanes[: len(group)], group[len(lanes) :]
+            markers = self._deaths.markers(group)
+            if markers and not await self._commit_markers(markers):
                 return
-            if not await self._handle(lanes, new):
+            if not await self._handle(mine, new):
                 return
-            self._deaths.through(record)
+            if self.gate.hold is None:  # else they wait, and are still to come
+                self._deaths.through(new)
+            lanes, rest = lanes[len(mine) :], rest[len(group) :]
 
     async def _run(self, work: Work, due: Sequence[Lane], records: Sequence[Record]) -> None:
         """Synchronous handlers run on the session's thread, so that the event loop stays free to tell of a stuck one."""

@@ -43,7 +43,7 @@ class Crew(msgspec.Struct, frozen=True):
 class Work:
     """One transaction's work. `probing`: the stage is held, and one record is to find out whether it may go on.
 
-    `careful`: the record at hand is the one that the marker names, so none of its lane may follow it.
+    `careful`: a marker names what is at hand, so of parked records no more may go than lanes are due.
     `outputs` do not hold the cycle's own writes. `away` is the failure of an `unavailable`: what came after it was parked.
     `crashed` are the places of condemned records that died here. The rest is for the receipt: `silent` are the records that
     were done without an output to a topic.
@@ -68,7 +68,8 @@ class Work:
         self._crew = crew
         self._probing = probing
         self._condemned = condemned
-        self._room = 1 if probing or careful else crew.stage.batch  # parked records that may go in this transaction
+        self._careful = careful
+        self._room = 1 if probing else crew.stage.batch  # parked records that may go in this transaction
 
     async def run(self, due: Sequence[Lane], records: Sequence[Record]) -> None:
         """The due lanes, then the records. Suspends only where an asynchronous handler does.
@@ -79,6 +80,8 @@ class Work:
             due = due[:1]
             self.park(records)
             records = ()
+        elif self._careful:
+            self._room = len(due)
         effects = self._crew.effects
         if effects is not None:
             known = [head.record for lane in due if (head := self.cycle.head(lane)) is not None]

@@ -24,55 +24,57 @@ def test_nothing_is_slowed_where_nobody_has_died() -> None:
     deaths = owner("")
     assert deaths.pending == {0: RUN}
     assert not deaths.careful
-    assert deaths.marker(record(1)) is None
+    assert deaths.markers([record(1)]) == {}
     assert not deaths.forgettable(10**9)
 
 
-def test_one_death_is_noted_and_slows_nothing_either() -> None:
-    deaths = owner(RUN)
-    assert deaths.pending == {0: "deaths=1"}
-    assert not deaths.careful
-
-
-def test_after_two_deaths_the_record_at_hand_is_named_and_the_third_condemns_it() -> None:
-    second = owner("deaths=1")
+def test_each_death_narrows_down_what_the_next_looks_at_and_the_third_condemns() -> None:
+    records = [record(offset) for offset in range(16)]
+    second = owner(RUN, batch=16)
     assert second.careful
     assert second.pending == {}
-    marker = second.marker(record(7))
-    assert marker == "deaths=2 at=t[0]@7"
-    third = owner(marker)
-    assert third.condemned == {"t[0]@7"}
-    assert third.marker(record(7)) is None, "it is not run: there is nothing to be found out"
-    third.buried("t[0]@7")
-    assert third.condemned == frozenset(), "redriven, it is run again"
+    group = second.group(records)
+    assert group == records[:4]
+    assert second.markers(group) == {0: "deaths=1"}
+    third = owner("deaths=1", batch=16)
+    group = third.group(records)
+    assert group == records[:1]
+    assert third.markers(group) == {0: "deaths=2 at=t[0]@0"}
+    fourth = owner("deaths=2 at=t[0]@0", batch=16)
+    assert fourth.condemned == {"t[0]@0"}
+    fourth.buried("t[0]@0")
+    assert fourth.condemned == frozenset(), "redriven, it is run again"
 
 
-def test_a_death_on_another_record_is_the_first_on_that_one() -> None:
-    third = owner("deaths=2 at=t[0]@7")
-    assert third.marker(record(8)) == "deaths=0 at=t[0]@8"
-    fourth = owner("deaths=0 at=t[0]@8")
-    assert fourth.condemned == frozenset()
-    assert fourth.marker(record(8)) == "deaths=1 at=t[0]@8"
+def test_a_condemned_record_goes_alone_and_its_marker_stays_until_it_is_dead() -> None:
+    records = [record(offset) for offset in range(16)]
+    deaths = owner("deaths=2 at=t[0]@2", batch=16)
+    assert deaths.group(records) == records[:2]
+    alone = deaths.group(records[2:])
+    assert alone == records[2:3]
+    assert deaths.markers(alone) == {}, "who dies now has not died of it"
+    assert deaths.group(records[3:]) == records[3:7]
 
 
-def test_careful_work_ends_when_all_that_the_dead_could_have_had_is_through() -> None:
-    deaths = owner("deaths=1", batch=3)
-    for offset in range(3):
+@pytest.mark.parametrize(("metadata", "hands"), [(RUN, 16), ("deaths=1", 4)])
+def test_careful_work_ends_when_all_that_the_dead_could_have_had_is_through(metadata: str, hands: int) -> None:
+    deaths = owner(metadata, batch=16)
+    for offset in range(hands):
         assert deaths.careful
-        assert deaths.marker(record(offset))
-        deaths.through(record(offset))
+        deaths.through([record(offset)])
     assert not deaths.careful
+    assert len(deaths.group([record(offset) for offset in range(99)])) == 99
 
 
 def test_only_the_partitions_of_the_dead_are_marked() -> None:
-    deaths = owner("deaths=1")
+    deaths = owner(RUN, batch=16)
     deaths.gained(1, "", 1000.0)
-    assert deaths.marker(record(5, partition=1)) is None
+    assert deaths.markers([record(5, partition=1), record(5)]) == {0: "deaths=1"}
     deaths.lost(0)
     assert not deaths.careful
 
 
-@pytest.mark.parametrize("metadata", ["deaths=1", "deaths=0 at=t[0]@8", RUN])
+@pytest.mark.parametrize("metadata", ["deaths=1", "deaths=2 at=t[0]@8", RUN])
 def test_who_lives_for_a_minute_has_not_died_of_what_was_there(metadata: str) -> None:
     deaths = owner(metadata)
     assert not deaths.forgettable(1059.0)
@@ -126,3 +128,28 @@ def test_deaths_with_quiet_hours_between_them_are_nobodys() -> None:
         flow.run(seconds=3600)
         assert flow.workers == [], "it has died of this record once more"
         assert flow.cases() == []
+
+
+def test_who_is_killed_by_others_at_every_start_condemns_nobody() -> None:
+    with moves.start() as flow:
+        flow.run()
+        for number in range(6):
+            flow.produce(Asked("abcd"[number % 4], number))
+            restart(flow)  # its partitions are its own, and it has not come to a marker
+        flow.run(seconds=3600)
+        assert sorted(answer.number for answer in flow.outputs(Answered)) == [0, 1, 2, 3, 4, 5]
+        assert flow.cases() == []
+
+
+def test_what_waits_for_a_dependency_is_not_through_and_is_looked_at_as_closely_when_it_is_back() -> None:
+    at = moves.World()
+    with moves.start(moves.make(batch=4), at) as flow:
+        flow.produce(Asked("a", 0))
+        flow.run()
+        restart(flow)
+        at.away = True
+        for number in range(8):
+            flow.produce(Asked("a", number))
+        flow.run(seconds=15)
+        waiting = flow.parked("play")[0].record
+        assert flow.workers[0].engine._deaths.markers([waiting]) == {waiting.partition: "deaths=1"}
