@@ -111,6 +111,12 @@ def _lanes(result: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+def _replay(result: dict[str, Any]) -> list[list[str]]:
+    ours, live = (f"{result['median'][name]:,.0f} msgs/s" for name in ("replay", "live"))
+    cells = [f"replay of {result['records']:,} orders ({result['peak MiB']:.0f} MiB)", ours, f"the live stage {live}"]
+    return [[*cells, f"{result['ratio']:.2f}", f"≥ {result['target']}"]]
+
+
 def _store(result: dict[str, Any]) -> list[list[str]]:
     speeds = {name: sorted(found)[len(found) // 2] for name, found in result["orders/s"].items()}
     ours, single = f"{speeds['a batch']:,.0f} orders/s", f"one by one {speeds['one by one']:,.0f} orders/s"
@@ -138,6 +144,7 @@ _ROWS: Final[dict[str, Callable[[dict[str, Any]], list[list[str]]]]] = {
     "stage": _stage,
     "latency": _latency,
     "lanes": _lanes,
+    "replay": _replay,
     "store": _store,
     "postgres": _postgres,
     "codec": _codecs,

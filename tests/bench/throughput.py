@@ -53,14 +53,15 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
-def stage_speed(ground: Ground, records: int, *, lanes: bool = True) -> float:
-    """Messages per second of intake, over the whole topic."""
+def stage_speed(ground: Ground, records: int, *, lanes: bool = True, rewind: bool = True) -> float:
+    """Messages per second of intake, over the whole topic; then its group is at the beginning again, unless told not to be."""
     group = names.group(bench.name, checking.name)
     settings = ground.settings("throughput")
     with Processes(settings.directory) as processes:
         processes.worker(settings, "tests.bench.flow", checking.name, lanes=lanes)
         speed = _watch(ground, processes, group, records)
-    ground.rewind(group, SUBMITTED)
+    if rewind:
+        ground.rewind(group, SUBMITTED)
     return speed
 
 

@@ -12,6 +12,7 @@ from streams.memory_broker import MemoryBroker
 from streams.ops.replay.evidence import Evidence
 from streams.ops.replay.judge import Finding, Judge, Kind
 from streams.ops.replay.recorded import Recorded
+from streams.ops.replay.sandbox import Sandbox
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
 from streams.snapshot import snapshot
@@ -82,7 +83,7 @@ def replayed(
     judging = Judge(REGISTRY, later=frozenset(event_info(cls).topic for cls in found.timers), **judge)
     with Evidence(folder) as evidence, snapshot(settings.store, names.group("orders", stage)) as inbox:
         evidence.add(emitted)
-        replay = Recorded(found, CODEC, settings, evidence, inbox=inbox if found.store else None)
+        replay = Recorded(orders, found, Sandbox(found, CODEC, settings), evidence, inbox=inbox if found.store else None)
         return [judging.judge(trial) for trial in replay.run(records)]
 
 

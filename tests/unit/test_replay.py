@@ -13,6 +13,7 @@ from streams.config import Settings
 from streams.ops.replay.evidence import Evidence
 from streams.ops.replay.judge import Judge, Kind, Tally
 from streams.ops.replay.recorded import Recorded
+from streams.ops.replay.sandbox import Sandbox
 from streams.record import CAUSE, Record
 from streams.testing import Simulation
 from streams.travel import event_id
@@ -137,8 +138,9 @@ def test_an_event_that_waits_is_open_and_not_missing(past: tuple[Simulation, Set
     record = inputs(flow.broker, orders, "payment")[0]
     folder = settings.directory / "waiting"
     folder.mkdir()
+    stage = orders.stage("payment")
     with Evidence(folder) as evidence:
-        replay = Recorded(orders.stage("payment"), CODEC, settings, evidence, inbox=None, waits=lambda _: "parked")
+        replay = Recorded(orders, stage, Sandbox(stage, CODEC, settings), evidence, inbox=None, waits=lambda _: "parked")
         (trial,) = replay.run([record])
     finding = Judge(REGISTRY).judge(trial)
     assert (finding.kind, finding.event_id, finding.missing) == (Kind.OPEN, event_id(record), ())

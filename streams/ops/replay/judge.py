@@ -16,7 +16,6 @@ from streams.process import Outcome, Verdict
 from streams.record import Output, Record
 from streams.registry import Registry
 from streams.snapshot import Remembered
-from streams.travel import event_id
 
 _EXAMPLES: Final = 5
 _SHAPES: Final = 500  # that are told apart
@@ -40,6 +39,7 @@ class Trial(msgspec.Struct, frozen=True):
     `waits` says where an event is that was not handled to its end: parked, or dead.
     """
 
+    event_id: str
     record: Record
     outcome: Outcome
     found: Sequence[Emitted]
@@ -175,7 +175,7 @@ def _finding(
     missing: tuple[Output, ...] = (),
 ) -> Finding:
     record = trial.record
-    return Finding(kind, event_id(record), record.topic, record.partition, record.offset, shape, differences, missing)
+    return Finding(kind, trial.event_id, record.topic, record.partition, record.offset, shape, differences, missing)
 
 
 def as_dict(finding: Finding) -> dict[str, Any]:

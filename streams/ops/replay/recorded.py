@@ -7,14 +7,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from streams.codec import Codec
-from streams.config import Settings
-from streams.ops.replay.evidence import Evidence
+from streams.ops.replay.evidence import Emitted, Evidence
 from streams.ops.replay.judge import Trial
 from streams.ops.replay.sandbox import Sandbox, moment, own, then
-from streams.record import Record
+from streams.record import Record, event_info
 from streams.snapshot import Snapshot
 from streams.stage import Stage
+from streams.topology import Topology
 from streams.travel import event_id
 
 _CHUNK = 500
@@ -28,16 +27,17 @@ class Recorded:
 
     def __init__(
         self,
+        topology: Topology,
         stage: Stage,
-        codec: Codec,
-        settings: Settings,
+        sandbox: Sandbox,
         evidence: Evidence,
         *,
         inbox: Snapshot | None,
         waits: Callable[[Record], str] = lambda _: "",
     ) -> None:
         self._stage = stage
-        self._sandbox = Sandbox(stage, codec, settings)
+        self._joint = frozenset(event_info(cls).topic for cls in topology.joint)
+        self._sandbox = sandbox
         self._evidence = evidence
         self._inbox = inbox
         self._waits = waits
@@ -61,11 +61,11 @@ class Recorded:
         sandbox, stage = self._sandbox, self._stage
         for record, cause in zip(records, ids, strict=True):
             remembered = known.get(cause)
-            found = emitted.get(cause, ())
+            found: Sequence[Emitted] = emitted.get(cause, ())
             if found:
-                found = own(record, stage, found, remembered)
+                found = own(cause, stage, found, remembered, self._joint)
             waits = self._waits(record) if not found else ""
             past = then(found, remembered, handled=not waits)
             outcome = await sandbox.run(record, past, moment(record, found, remembered))
-            trials.append(Trial(record, outcome, found, remembered, waits, sandbox.undecided(outcome)))
+            trials.append(Trial(cause, record, outcome, found, remembered, waits, sandbox.undecided(outcome)))
         return trials

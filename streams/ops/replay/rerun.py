@@ -23,7 +23,7 @@ from streams.ops.replay.judge import Trial
 from streams.ops.replay.sandbox import Sandbox, own, then
 from streams.parked import timer_of
 from streams.process import Outcome, Verdict
-from streams.record import Record
+from streams.record import Record, event_info
 from streams.snapshot import Snapshot
 from streams.stage import Stage
 from streams.store import Inbox
@@ -113,6 +113,7 @@ class Rerun:
     ) -> None:
         assert stage.store is not None, "a stage without a store has no database"  # noqa: S101  # for mypy; the verb has looked
         self._stage = stage
+        self._joint = frozenset(event_info(cls).topic for cls in topology.joint)
         self._sandbox = Sandbox(stage, codec, settings, real_store=True)
         self._inbox = Inbox(url, names.group(topology.name, stage.name), stage.store, time_limit=stage.time_limit)
         self._evidence = evidence
@@ -140,8 +141,8 @@ class Rerun:
         known = live.look_up(ids) if live is not None else {}
         then_: list[Trial] = []
         for (_, record), cause in zip(chunk, ids, strict=True):
-            found = own(record, self._stage, emitted.get(cause, ()), known.get(cause))
-            then_.append(Trial(record, _NOTHING, found, known.get(cause)))
+            found = own(cause, self._stage, emitted.get(cause, ()), known.get(cause), self._joint)
+            then_.append(Trial(cause, record, _NOTHING, found, known.get(cause)))
         chances = _CHANCES
         while True:
             try:

@@ -15,7 +15,7 @@ from streams.process import Outcome, Processor
 from streams.record import Record, event_info
 from streams.snapshot import Remembered
 from streams.stage import Past, Port, Stage, Store
-from streams.travel import event_id, output_id
+from streams.travel import output_id
 
 _MARGIN = 64  # outputs of one event that are no longer to be found, or are for later and on no topic
 
@@ -107,11 +107,15 @@ class _Standin:
         return getattr(self._sandbox.answer(self._resource), name)
 
 
-def own(record: Record, stage: Stage, found: Sequence[Emitted], remembered: Remembered | None) -> list[Emitted]:
-    """What of the records with this cause is the stage's own, in the order in which it was emitted."""
-    cause = event_id(record)
-    if len(found) == 1 and found[0].id == output_id(cause, stage.name, 0):
-        return list(found)
+def own(
+    cause: str, stage: Stage, found: Sequence[Emitted], remembered: Remembered | None, joint: frozenset[str]
+) -> Sequence[Emitted]:
+    """What of the records with this cause is the stage's own, in the order in which it was emitted.
+
+    Others emit to topics that are `joint`, too.
+    """
+    if len(found) < 2 and all(one.topic not in joint for one in found):
+        return found
     by_id = {one.id: one for one in found}
     count = len(found) + (len(remembered.outputs) if remembered else _MARGIN if found else 0)
     ids = (output_id(cause, stage.name, index) for index in range(count))

@@ -21,6 +21,7 @@ from streams.ops.replay.judge import Finding, Judge, Kind, Tally, Trial
 from streams.ops.replay.recorded import Recorded
 from streams.ops.replay.repair import Plan
 from streams.ops.replay.rerun import Rerun, Timeline
+from streams.ops.replay.sandbox import Sandbox
 from streams.ops.replay.window import Inputs, Waits, Window
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
@@ -77,7 +78,8 @@ class Replay:
             if self._options.fresh:
                 trials = self._fresh(evidence, live, waits, whole)
             else:
-                recorded = Recorded(stage, self.codec, inputs.settings, evidence, inbox=live, waits=waits)
+                sandbox = Sandbox(stage, self.codec, inputs.settings)
+                recorded = Recorded(inputs.topology, stage, sandbox, evidence, inbox=live, waits=waits)
                 trials = recorded.run(inputs.read(self._window, self._options.key))
             for trial in trials:
                 finding = self._judge.judge(trial)
