@@ -33,21 +33,24 @@ def submitted(number: int, price: int = 500) -> OrderSubmitted:
     return OrderSubmitted(f"o{number}", f"c{number % 5}", "s1", PLACED, "USD", lines)
 
 
+SKUS = ("a", "sku-0", "sku-1", "sku-2", "Z", "ä", "B")  # no two languages sort these alike
+
+
 def stocked(url: str, units: int = 30) -> None:
     """So much of each sku is there: a share of the orders comes up short."""
     migrate.upgrade(url, [stock])
     inbox = Inbox(url, "seed", stock)
     inbox.open()
     with inbox.batch([], 0.0) as journal:
-        journal.repository.restock(dict.fromkeys(("a", "sku-0", "sku-1", "sku-2"), units))
+        journal.repository.restock(dict.fromkeys(SKUS, units))
     inbox.close()
 
 
 @contextmanager
-def history(folder: Path, count: int = 40) -> Iterator[tuple[Simulation, Settings]]:
+def history(folder: Path, count: int = 40, store: str = "") -> Iterator[tuple[Simulation, Settings]]:
     """Many orders through the whole flow: paid, short, declined, cancelled, sent twice, wrong."""
     settings = Settings(
-        store=f"sqlite:///{folder / 'live.db'}",
+        store=store or f"sqlite:///{folder / 'live.db'}",
         directory=folder,
         variables={"decline_share": "0.2", "notifications": str(folder / "letters.jsonl")},
     )
