@@ -43,7 +43,7 @@ class Evidence(Protocol):
     statements: Sequence[Path]
     taken_at: int
     """When the databases were to be read, in milliseconds since the Unix epoch: before the ends of the topics were taken."""
-    complete: bool
+    whole: bool
     """Whether the topics were read from their very beginning: only then is it sure what is not there."""
 
     def put(self, source: str, rows: Iterable[tuple[str, int, tuple[Value, ...]]]) -> None:

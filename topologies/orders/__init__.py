@@ -6,6 +6,7 @@ The one rule: this page is the whole graph; what flows between the stages is in 
 from pathlib import Path
 
 from streams.topology import Topology
+from topologies.orders.books import books
 from topologies.orders.delivery import delivery
 from topologies.orders.events import (
     NotificationSent,
@@ -30,5 +31,6 @@ orders = Topology(
     joint=[NotificationSent],  # told at once by letter, or when the customer's own subscriber has taken it
     partitions=4,
     schemas=Path(__file__).parents[2] / "schemas",
+    books=books,
     moves=moves,
 )

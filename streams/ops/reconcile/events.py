@@ -96,8 +96,13 @@ class Events:
         name = self._ledger.stages[stage]
         emits = [event_info(cls).topic for cls in self._ledger.topology.stages[stage].emits]
         kept = min((self._keeps.get(topic, math.inf) for topic in emits if topic in self._cut), default=math.inf)
+        receipts = (each.where.partition(":")[0] for each in self._result.differences if each.kind == "receipt-missing")
+        gone = name in receipts
         count = 0
         for known, topic, part, off, at in self._sql.execute(_LOST, (stage,)).fetchall():
+            if gone:
+                self._result.blind("may have been told of by a receipt that is missing")
+                continue
             if at < self._now - kept * 1000:
                 self._result.blind("outputs that retention may have removed")
                 continue
@@ -120,7 +125,7 @@ class Events:
         told = self._told(stage)
         found = self._result.emitted.get(name, {})
         short = {topic: count - found.get(topic, 0) for topic, count in told.items() if count > found.get(topic, 0)}
-        if not short or (lost and self._cut.isdisjoint(short)):
+        if not short:
             return
         missing = list(self._gaps_in_indices(stage))
         for cause, index, at in missing:
@@ -136,7 +141,10 @@ class Events:
                 repair=repair,
                 at=at,
             )
-        if not missing and not lost:
+        rest = sum(short.values()) - lost - len(missing)
+        if rest > 0 and lost:  # one that is lost may have had several
+            self._result.blind("further outputs that the receipts tell of, maybe of what is named as lost", rest)
+        elif rest > 0:
             for topic, count in short.items():
                 self._result.add(
                     "lost",

@@ -41,6 +41,9 @@ CREATE TABLE fact (key TEXT, source TEXT, at INT, vals BLOB, topic INT, part INT
 CREATE TABLE consumes (stage INT, topic INT, PRIMARY KEY (stage, topic)) WITHOUT ROWID;
 CREATE TABLE place (topic INT, part INT, start INT, subject INT, PRIMARY KEY (topic, part)) WITHOUT ROWID;
 """
+_LANES: Final = "SELECT lane FROM parked WHERE stage = ? AND lane IS NOT NULL"
+_DEAD: Final = """SELECT lane FROM letter l WHERE stage = ? AND lane IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM cas c WHERE c.cas = l.cas AND c.state = 'resolved')"""
 _SORT: Final = """
 CREATE INDEX by_id ON event (id, topic, part, off, at);
 CREATE INDEX by_cause ON event (cause, stage) WHERE cause IS NOT NULL;
@@ -67,7 +70,8 @@ class Ledger:
         self.databases = databases
         self.statements = statements
         self.taken_at = 0
-        self.complete = True
+        self.complete = True  # it is read from the beginning
+        self.whole = True  # and the beginning is still there
         self.tail = False  # receipts that come now are behind the cut
         self.stages = [stage.name for stage in topology.stages]
         self.topics = list(topology.by_topic)
@@ -104,6 +108,7 @@ class Ledger:
 
     def bounds(self, starts: Mapping[Place, int], subjects: Mapping[Place, int]) -> None:
         """Where each place was begun to be read, and where what is judged ends: what is behind that is evidence only."""
+        self.whole = self.complete and not any(start for (topic, _), start in starts.items() if topic in self._number)
         rows = [(self._number[t], p, start, subjects[t, p]) for (t, p), start in starts.items() if t in self._number]
         self.sql.executemany("INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?)", rows)
 
@@ -119,9 +124,8 @@ class Ledger:
             WHERE f.topic IN (SELECT topic FROM consumes WHERE stage = ?2) AND f.off >= coalesce(c.last, 0)"""
         for number, stage in enumerate(self.stages):
             self.sql.execute(waiting, (_pack((stage,)), number))
-            for table in ("parked", "letter"):
-                found = self.sql.execute(f"SELECT lane FROM {table} WHERE stage = ? AND lane IS NOT NULL", (number,))  # noqa: S608  # one of two words
-                self.put("waiting", [(lane, 0, (stage,)) for (lane,) in found.fetchall()])
+            for found in (_LANES, _DEAD):
+                self.put("waiting", [(lane, 0, (stage,)) for (lane,) in self.sql.execute(found, (number,)).fetchall()])
 
     # -- the application's ---------------------------------------------------------------------------------------------
 

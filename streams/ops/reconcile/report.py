@@ -100,4 +100,5 @@ def picture(result: Result, topology: Topology) -> str:
                 parts.append(f'<text x="{end + side * 6}" y="{y + 5}" text-anchor="{anchor}">{words}</text>')
         top += tall + 24
     style = 'style="max-width:100%;font:13px system-ui,sans-serif" fill="currentColor"'
-    return f'<svg role="img" aria-label="what each stage consumed and emitted" viewBox="0 0 {_WIDE} {top}" {style}>{"".join(parts)}</svg>'
+    head = f'role="img" aria-label="what each stage consumed and emitted" viewBox="0 0 {_WIDE} {top}"'
+    return f"<svg {head} {style}>{''.join(parts)}</svg>"
