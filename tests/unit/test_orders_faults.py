@@ -38,11 +38,11 @@ def test_a_busy_provider_takes_an_order_after_as_many_tries_as_were_foreseen() -
 
 
 def test_a_silent_provider_answers_when_it_is_asked_again_as_late_as_it_was_told_to_be() -> None:
-    faults = Faults(silent=1.0, silent_for=12.0)
+    faults = Faults(silent="1,22", silent_for=12.0)
     troubles = Troubles(faults)
     with pytest.raises(Retry) as raised:
         troubles.at_provider("1")
-    assert (faults.fate("1"), raised.value.after) == (Fate.SILENT, 12.0)
+    assert (faults.fate("1"), faults.fate("2"), raised.value.after) == (Fate.SILENT, Fate.GOOD, 12.0)
     troubles.at_provider("1")
 
 

@@ -36,7 +36,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     TOWPATH_FAULTS_REFUSED     share of the orders whose payment it refuses to look at, until it is mended
     TOWPATH_FAULTS_AWAY_AFTER  how many payments the provider takes before it is away; 0: it stays
     TOWPATH_FAULTS_AWAY_FOR    for how many seconds
-    TOWPATH_FAULTS_SILENT      share of the orders whose payment it does not answer at first
+    TOWPATH_FAULTS_SILENT      orders (numbers, separated by commas) whose payment it does not answer at first
     TOWPATH_FAULTS_SILENT_FOR  for how many seconds
     TOWPATH_FAULTS_BUG         share of the orders whose letter the mailer breaks on, until it is mended
     TOWPATH_FAULTS_MENDED      a file: where it exists, what is to be mended is mended
@@ -47,7 +47,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     away_after: int = 0
     away_for: float = 10.0
     bug: float = 0.0
-    silent: float = 0.0
+    silent: str = ""
     silent_for: float = 10.0
     mended: str = ""
 
@@ -61,7 +61,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             faults = msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
             raise _senseless(str(error)) from None
-        shares, times = (faults.busy, faults.refused, faults.bug, faults.silent), (faults.away_for, faults.silent_for)
+        shares, times = (faults.busy, faults.refused, faults.bug), (faults.away_for, faults.silent_for)
         if not all(0 <= share <= 1 for share in shares) or sum(shares) > 1 or not all(seconds >= 0 for seconds in times):
             raise _senseless("shares are from 0 to 1 and at most 1 together, and seconds are not below 0")
         return faults
@@ -73,16 +73,11 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def fate(self, order_id: str) -> Fate:
         """What befalls this order at the ports that it comes to."""
         number = _number("fate", order_id) / 2**64
-        for fate, share in (
-            (Fate.BUSY, self.busy),
-            (Fate.REFUSED, self.refused),
-            (Fate.BUG, self.bug),
-            (Fate.SILENT, self.silent),
-        ):
+        for fate, share in ((Fate.BUSY, self.busy), (Fate.REFUSED, self.refused), (Fate.BUG, self.bug)):
             if number < share:
                 return fate
             number -= share
-        return Fate.GOOD
+        return Fate.SILENT if order_id in self.silent.split(",") else Fate.GOOD
 
     def times_busy(self, order_id: str) -> int:
         """How often the provider is too busy for an order of that fate: once to three times."""

@@ -26,6 +26,7 @@ from topologies.orders import orders as flow
 from topologies.orders.demo.crew import Crew
 from topologies.orders.demo.foresight import BAD, foresee, order_faults, quiet_faults
 from topologies.orders.demo.outside import Outside
+from topologies.orders.demo.proof import proof
 from topologies.orders.demo.regret import Regret
 from topologies.orders.demo.shelf import shelf
 from topologies.orders.demo.trouble import Trouble
@@ -61,7 +62,7 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         migrate.upgrade(settings.store, migrate.stores(flow))
         stock = seed(settings, sample)
         _say(f"{stock.units:,} units of {stock.skus:,} products are in stock; {len(stock.short):,} orders will find one short")
-        quiet, deadline = quiet_faults()
+        quiet, deadline = quiet_faults(sample)
         wrong = order_faults(orders, home / "mended") if faults else quiet
         patience = {} if faults else {"TOWPATH_PAYMENT_DEADLINE": str(deadline)}
         outside = Outside()
@@ -87,6 +88,7 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         sys.stdout.write(outside.balance(settings, flow) + shelf(settings, flow, watch, stock.units) + outside.told(watch.told))
         if trouble:
             trouble.check(watch)
+        sys.stdout.write(proof(settings, flow, outside))
 
 
 def _follow(watch: Watch, crew: Crew, regret: Regret, trouble: Trouble | None) -> None:
