@@ -5,13 +5,14 @@ events that the flow has published.
 """
 
 import csv
-import io
 import json
 import secrets
+import tempfile
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from streams.codec import Codec
@@ -114,16 +115,25 @@ class Outside:
                     moves[kind, paid.order_id, paid.total_minor, paid.currency] += 1
         return moves
 
-    def _stated(self) -> Moves:
-        moves: Moves = Counter()
+    def statements(self, folder: Path) -> list[Path]:
+        """The provider's statements of the days that the demo has seen, as files."""
+        files = []
         for day in sorted({self._began, datetime.now(UTC).date()}):
             address = f"{self._url}/v1/statements/{day.isoformat()}"
             request = urllib.request.Request(address, headers={"Authorization": f"Bearer {self._key}"})  # noqa: S310  # our own
             with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310  # as above
-                rows = csv.DictReader(io.TextIOWrapper(reply, "utf-8", newline=""))
-                moves.update(
-                    (row["kind"], row["order_id"], int(row["amount_minor"]), row["currency"])
-                    for row in rows
-                    if row["kind"] in (_CAPTURE, _REFUND)
-                )
+                files.append(folder / f"{day.isoformat()}.csv")
+                files[-1].write_bytes(reply.read())
+        return files
+
+    def _stated(self) -> Moves:
+        moves: Moves = Counter()
+        with tempfile.TemporaryDirectory() as folder:
+            for path in self.statements(Path(folder)):
+                with path.open(newline="", encoding="utf-8") as file:
+                    moves.update(
+                        (row["kind"], row["order_id"], int(row["amount_minor"]), row["currency"])
+                        for row in csv.DictReader(file)
+                        if row["kind"] in (_CAPTURE, _REFUND)
+                    )
         return moves
