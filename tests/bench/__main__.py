@@ -9,18 +9,20 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.bench import codecs, ground, lanes, latency, postgres, replay, report, store, throughput
+from tests.bench import codecs, ground, lanes, latency, postgres, receipts, reconcile, replay, report, store, throughput
 
 _ON_KAFKA: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "stage": throughput.measure,
     "latency": latency.measure,
     "lanes": lanes.measure,
+    "receipts": receipts.measure,
     "replay": replay.measure,
 }
 _ALONE: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "store": store.measure,
     "postgres": postgres.measure,
     "codec": codecs.measure,
+    "reconcile": reconcile.measure,
 }
 
 

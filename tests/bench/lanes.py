@@ -31,7 +31,11 @@ def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     preload(ground.bootstrap, SUBMITTED, encoded(some_orders(records, "lanes-")))
     total = ground.count(SUBMITTED)
     found = by_turns(
-        {"with": lambda: stage_speed(ground, total), "without": lambda: stage_speed(ground, total, lanes=False)}, rounds
+        {
+            "with": lambda: stage_speed(ground, total),
+            "without": lambda: stage_speed(ground, total, program="tests.bench.laneless"),
+        },
+        rounds,
     )
     return {
         "what": __doc__,

@@ -43,12 +43,11 @@ class Processes:
                 process.kill()
                 process.wait()
 
-    def worker(self, settings: Settings, flow: str, stage: str, *, lanes: bool = True) -> None:
-        """One stage of a flow, as users run it; or the same without lanes."""
+    def worker(self, settings: Settings, flow: str, stage: str, *, program: str = "streams") -> None:
+        """One stage of a flow, as users run it; or by another program, which does without something."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        module = "streams" if lanes else "tests.bench.laneless"
         command = ["run", flow, stage, "--instance", f"bench-{stage}", "--web-port", str(port)]
         variables = {
             "TOWPATH_BOOTSTRAP": settings.bootstrap,
@@ -56,7 +55,7 @@ class Processes:
             "TOWPATH_STORE": settings.store,
             "TOWPATH_DECLINE_SHARE": "0",
         }
-        self._start(f"{stage}.log", [module, *command], lambda: _answers(f"http://127.0.0.1:{port}/ready"), variables)
+        self._start(f"{stage}.log", [program, *command], lambda: _answers(f"http://127.0.0.1:{port}/ready"), variables)
 
     def bare(self, bootstrap: str, group: str, source: str, target: str, batch: int) -> None:
         """One bare copy."""

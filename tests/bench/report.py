@@ -117,6 +117,20 @@ def _replay(result: dict[str, Any]) -> list[list[str]]:
     return [[*cells, f"{result['ratio']:.2f}", f"≥ {result['target']}"]]
 
 
+def _receipts(result: dict[str, Any]) -> list[list[str]]:
+    speeds = {name: sorted(found)[len(found) // 2] for name, found in result["msgs/s"].items()}
+    ours, without = f"{speeds['with']:,.0f} msgs/s", f"without receipts {speeds['without']:,.0f} msgs/s"
+    return [["full batches", ours, without, f"{result['ratio']:.2f}", f"≥ {result['target']}"]]
+
+
+def _reconcile(result: dict[str, Any]) -> list[list[str]]:
+    title = f"{result['events']:,} events"
+    return [
+        [f"{title} taken in and judged", f"{result['events/s']:,.0f} events/s", "", "", ""],
+        [f"{title}: memory at most", f"{result['MiB']:.0f} MiB", "", "", f"< {result['targets']['MiB']} MiB for 10 million"],
+    ]
+
+
 def _store(result: dict[str, Any]) -> list[list[str]]:
     speeds = {name: sorted(found)[len(found) // 2] for name, found in result["orders/s"].items()}
     ours, single = f"{speeds['a batch']:,.0f} orders/s", f"one by one {speeds['one by one']:,.0f} orders/s"
@@ -145,6 +159,8 @@ _ROWS: Final[dict[str, Callable[[dict[str, Any]], list[list[str]]]]] = {
     "latency": _latency,
     "lanes": _lanes,
     "replay": _replay,
+    "receipts": _receipts,
+    "reconcile": _reconcile,
     "store": _store,
     "postgres": _postgres,
     "codec": _codecs,

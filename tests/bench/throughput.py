@@ -53,12 +53,12 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
-def stage_speed(ground: Ground, records: int, *, lanes: bool = True, rewind: bool = True) -> float:
+def stage_speed(ground: Ground, records: int, *, program: str = "streams", rewind: bool = True) -> float:
     """Messages per second of intake, over the whole topic; then its group is at the beginning again, unless told not to be."""
     group = names.group(bench.name, checking.name)
     settings = ground.settings("throughput")
     with Processes(settings.directory) as processes:
-        processes.worker(settings, "tests.bench.flow", checking.name, lanes=lanes)
+        processes.worker(settings, "tests.bench.flow", checking.name, program=program)
         speed = _watch(ground, processes, group, records)
     if rewind:
         ground.rewind(group, SUBMITTED)
