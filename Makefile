@@ -8,10 +8,10 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-u
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench lock clean
+.PHONY: help setup demo test test-fast test-airflow lint bench lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Make .venv with the towpath command (the other targets do so by themselves)
 
@@ -25,6 +25,11 @@ test: $(READY) ## Run every test, also against a real Kafka, three files at a ti
 
 test-fast: $(READY) ## Run the tests that need no Kafka
 	@$(BIN)/python -m pytest tests/unit tests/property
+
+test-airflow: $(READY) ## Run the DAG in a real Airflow, which gets an environment of its own: .airflow
+	@test -x .airflow/bin/airflow || { $(BIN)/python -m venv .airflow && \
+	    .airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r deploy/airflow/requirements.txt; }
+	@$(BIN)/python -m pytest tests/integration/test_airflow.py
 
 lint: $(READY) ## Check style, format, types and who imports whom
 	@$(BIN)/ruff check
