@@ -83,6 +83,18 @@ def test_the_last_output_of_several_that_is_gone_is_counted(flow: Simulation) ->
     assert (difference.kind, difference.ids, difference.theirs) == ("lost", (ANSWERED,), "1 fewer are there")
 
 
+def test_an_output_that_a_repair_has_put_back_is_no_fault(flow: Simulation) -> None:
+    codec = Codec([Receipt], FolderRegistry(flow.topology.schemas))
+    copy = copied(flow)
+    (gone,) = outputs(copy)
+    copy.topics[ANSWERED].remove(gone)
+    copy.add(gone)
+    receipt = codec.decoder(Receipt)(copy.topics[RECEIPTS][0].value)
+    repair = Receipt("play", "replay", "r", 0, "1", receipt.at, (), 0, {}, {ANSWERED: 1}, 0, 0, 0, 0, 0, 0, ())
+    copy.add(msgspec.structs.replace(copy.topics[RECEIPTS][0], value=codec.encoder(Receipt)(repair)))
+    assert judged(flow, copy).differences == []
+
+
 def test_a_truncated_topic_is_a_fault_before_its_retention_and_unknown_after(flow: Simulation) -> None:
     copy = copied(flow)
     copy.delete(ANSWERED, 0, copy.ends[ANSWERED, 0])

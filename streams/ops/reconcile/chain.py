@@ -27,6 +27,11 @@ Committed = Mapping[str, Mapping[Place, int]]
 """Per group the next offset of each place."""
 
 
+def is_repair(receipt: Receipt) -> bool:
+    """Whether it tells of outputs that `towpath replay --emit missing` has put back: other receipts tell of them already."""
+    return receipt.consumed == receipt.parked_out == 0 and not receipt.parked_in and bool(receipt.outputs)
+
+
 class Chain:
     """The check. It leaves the tables `hole` and `twice`: offsets that no receipt speaks of, and that several do."""
 
@@ -34,6 +39,7 @@ class Chain:
         self._ledger = ledger
         self._result = result
         self._missing: dict[tuple[int, str], list[int]] = defaultdict(list)
+        self._repaired: set[int] = set()  # stages of which outputs were published again
         ledger.sql.executescript(_TABLES)
 
     def check(self, before: Committed, after: Committed) -> None:
@@ -53,6 +59,8 @@ class Chain:
         for session, seq, at, body in self._ledger.sql.execute("SELECT session, seq, at, body FROM receipt WHERE NOT tail"):
             receipt = _decode(body)
             result.receipts += 1
+            if is_repair(receipt):
+                self._repaired.add(self._ledger.stages.index(receipt.stage))
             done = receipt.verdicts.get("done", 0)
             if receipt.consumed + receipt.parked_out != done + receipt.dead - receipt.held + receipt.parked_in:
                 ours = f"{receipt.consumed} consumed, {receipt.parked_out} left the retry topic"
@@ -144,10 +152,12 @@ class Chain:
             "FROM event e WHERE e.topic = ? AND e.part = ? AND e.off >= ? AND e.off < ? ORDER BY e.off",
             (stage, stage, topic, part, start, stop),
         ).fetchall()
-        ids = tuple(unpack(known) for known, _ in rows)
+        ids = tuple(unpack(known) for known, handled in rows if not (handled and stage in self._repaired))
         if not rows:
             self._result.blind("a gap in the receipts, whose records are no longer kept", stop - start)
-        elif any(handled for _, handled in rows):
+        elif stage in self._repaired and all(handled for _, handled in rows):
+            return  # its outputs were published by a repair
+        elif stage not in self._repaired and any(handled for _, handled in rows):
             sides = (f"offsets [{start}, {stop}) handled", "no receipt of it")
             self._add("receipt-missing", place, ids, sides, _WITHOUT, at)
         else:

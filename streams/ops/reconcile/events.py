@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from streams.ops.reconcile.chain import is_repair
 from streams.ops.reconcile.findings import Open, Result
 from streams.ops.reconcile.ledger import FOREIGN, Ledger, pack, unpack
 from streams.receipts import Receipt
@@ -160,7 +161,8 @@ class Events:
         """Outputs by topic, as the receipts have it; of topics that keep for long enough to be compared."""
         told, old = dict[str, int](), set[str]()
         for at, body in self._sql.execute("SELECT DISTINCT at, body FROM receipt WHERE stage = ? AND NOT tail", (stage,)):
-            for topic, count in _decode(body).outputs.items():
+            receipt = _decode(body)
+            for topic, count in () if is_repair(receipt) else receipt.outputs.items():
                 told[topic] = told.get(topic, 0) + count
                 if topic in self._cut and at < self._now - self._keeps.get(topic, math.inf) * 1000:
                     old.add(topic)
