@@ -182,6 +182,10 @@ def test_a_deleted_output_comes_back_once_also_when_the_repair_is_killed(past: P
     dying._writer._produce(next(plan.chunks())[3:5])
     assert past.ids("orders.accepted").total() == before.total() - len(lost) + 3
 
+    with Repair(past.settings, orders, "intake") as second:  # by the same plan, which knows nothing of the first
+        second.look(plan, window.since)
+        assert sum(plan.counts().values()) == len(lost) - 3
+
     for count in (len(lost) - 3, 0):
         past.towpath("replay", MODULE, "intake", "--emit", "missing", "--yes", "--json", code=1 if count else 0)
         assert (f"{count} published" in past.said) == bool(count), past.said
