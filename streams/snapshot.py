@@ -106,7 +106,7 @@ def snapshot(url: str, consumer: str) -> Iterator[Snapshot]:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip()
         raise SetupError(
-            f"cannot read the database {engine.url.render_as_string()}: {reason}",
+            f"cannot read the database {database.address(url).render_as_string()}: {reason}",
             where="TOWPATH_STORE",
             fix="name the database that the stages work with",
         ) from error

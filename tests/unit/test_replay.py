@@ -1,8 +1,10 @@
 """A replay of the order flow: what is the same is the same, and a change shows as exactly what it changes."""
 
 import hashlib
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,20 @@ def test_an_output_that_retention_may_have_removed_is_not_called_missing(past: t
     assert [
         finding.shape for finding in findings if finding.topic == "orders.accepted" and finding.kind is Kind.UNDECIDABLE
     ] == ["inventory.reserved is no longer kept from then on"]
+
+
+def test_what_the_stage_has_passed_over_is_not_taken_for_handled(past: tuple[Simulation, Settings], tmp_path: Path) -> None:
+    """Its group was moved forward: there is no output, and no effect in the database that an output could stand on."""
+    flow, settings = past
+    record = inputs(flow.broker, orders, "intake")[0]
+    emitted = [one for one in outputs(flow.broker, orders, "intake") if dict(one.headers)[CAUSE] != event_id(record).encode()]
+    with closing(sqlite3.connect(settings.directory / "live.db")) as live, closing(sqlite3.connect(tmp_path / "l.db")) as copy:
+        live.backup(copy)
+        copy.execute("DELETE FROM inbox WHERE event_id = ?", (event_id(record),))
+        copy.commit()
+    told = msgspec.structs.replace(settings, store=f"sqlite:///{tmp_path / 'l.db'}", directory=tmp_path)
+    (finding,) = replayed(told, "intake", [record], emitted)
+    assert (finding.kind, finding.missing) == (Kind.UNDECIDABLE, ())
 
 
 def test_without_a_record_of_the_charge_nobody_is_charged_and_nothing_is_claimed(past: tuple[Simulation, Settings]) -> None:

@@ -65,7 +65,8 @@ class Recorded:
             if found:
                 found = own(cause, stage, found, remembered, self._joint)
             waits = self._waits(record) if not found else ""
-            past = then(found, remembered, handled=not waits)
+            # An inbox knows what was handled: of what it does not know the store has no effects, and nothing may be claimed.
+            past = then(found, remembered, handled=not waits and self._inbox is None)
             outcome = await sandbox.run(record, past, moment(record, found, remembered))
             trials.append(Trial(cause, record, outcome, found, remembered, waits, sandbox.undecided(outcome)))
         return trials
