@@ -149,6 +149,16 @@ def test_a_replay_connects_to_nothing_and_changes_no_file(past: tuple[Simulation
     assert (hashlib.sha256(live.read_bytes()).digest(), (settings.directory / "letters.jsonl").read_bytes()) == before
 
 
+def test_a_question_that_was_not_asked_then_has_no_answer(
+    past: tuple[Simulation, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, settings = past
+    monkeypatch.setattr(orders.stage("intake").store, "recorded", lambda _: object())
+    findings = replayed(settings, "intake", inputs(flow.broker, orders, "intake"), outputs(flow.broker, orders, "intake"))
+    assert {finding.kind for finding in findings} == {Kind.UNDECIDABLE}
+    assert {finding.shape for finding in findings} == {"submissions does not say what it would have answered to take"}
+
+
 def test_an_event_that_waits_is_open_and_not_missing(past: tuple[Simulation, Settings]) -> None:
     flow, settings = past
     record = inputs(flow.broker, orders, "payment")[0]

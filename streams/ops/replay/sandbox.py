@@ -104,7 +104,10 @@ class _Standin:
         self._resource = resource
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._sandbox.answer(self._resource), name)
+        answer = self._sandbox.answer(self._resource)
+        if not hasattr(answer, name):  # the handler asks for what it did not ask for then
+            raise Undecidable(f"{self._resource.name} does not say what it would have answered to {name}")
+        return getattr(answer, name)
 
 
 def own(
