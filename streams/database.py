@@ -48,7 +48,13 @@ def connect(url: str, *, time_limit: float = 60.0) -> Engine:
         arguments = {name: value for name, value in _TCP.items() if name not in parsed.query}
     try:
         engine = create_engine(
-            parsed, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_pre_ping=not sqlite, connect_args=arguments
+            parsed,
+            poolclass=QueuePool,
+            pool_size=1,
+            max_overflow=0,
+            pool_pre_ping=not sqlite,
+            connect_args=arguments,
+            hide_parameters=True,  # an error's text is logged and kept with its case: what customers say is not for there
         )
     except ImportError as error:
         raise SetupError(f"no driver for this database: {error}", where=_WHERE, fix="install it") from None

@@ -221,7 +221,8 @@ class Engine:
         self._refused += 1
         if self._refused > _REFUSED:  # an output topic is gone or takes no record of this size: waiting does not mend that
             raise Fenced(f"{self._refused} transactions in a row did not happen: {error}") from error
-        log.warning("stage %s: a transaction did not happen and is done again: %s", self.stage.name, error)
+        said = "stage %s: a transaction did not happen and is done again: %s"
+        log.warning(said, self.stage.name, error, extra={"stage": self.stage.name})
 
     # -- what the session brings ----------------------------------------------------------------------------------------
 
@@ -241,7 +242,8 @@ class Engine:
         if polled.gained or polled.table:  # an operator's tombstone makes room as well
             self.gate.measure(self.lanes)
         if polled.gained or polled.lost:
-            log.info("stage %s owns partitions %s", self.stage.name, sorted(self.gate.partitions))
+            known = {"stage": self.stage.name}
+            log.info("stage %s owns partitions %s", self.stage.name, sorted(self.gate.partitions), extra=known)
 
     def _wake(self) -> float:
         """When there is something to do without a new record, in seconds since the Unix epoch."""

@@ -56,14 +56,16 @@ class Gate:
         probes, since = (self.hold.probes + 1, self.hold.since) if self.hold else (0, now)
         wait = away.after if away.after is not None else min(_PROBE_CEILING, _PROBE_FIRST * 2.0 ** min(probes, 30))
         if self.hold is None:
-            log.warning("stage %s holds: %s is unavailable", self._stage.name, away.dependency)
+            name = self._stage.name
+            log.warning("stage %s holds: %s is unavailable", name, away.dependency, extra={"stage": name})
             self._session.pause(self.partitions)
         self.hold = Hold(away.dependency, away.message, since, now + wait, probes)
 
     def open(self) -> None:
         """What was asked has answered: go on, if the stage was held."""
         if self.hold:
-            log.info("stage %s goes on: %s is back", self._stage.name, self.hold.dependency)
+            name = self._stage.name
+            log.info("stage %s goes on: %s is back", name, self.hold.dependency, extra={"stage": name})
             self.hold = None
             self._session.resume(self.partitions - self.full)
 
@@ -75,7 +77,10 @@ class Gate:
             count, size = parked[partition]
             share = max(count / stage.max_parked, size / stage.max_parked_bytes)
             if share >= 1 and partition not in self.full:
-                log.warning("stage %s: partition %d is paused: %d records are parked", stage.name, partition, count)
+                known = {"stage": stage.name, "partition": partition}
+                log.warning(
+                    "stage %s: partition %d is paused: %d records are parked", stage.name, partition, count, extra=known
+                )
                 self.full.add(partition)
                 self._session.pause([partition])
             elif share < _FULL_AGAIN and partition in self.full:

@@ -1,4 +1,4 @@
-"""A worker's web pages: `/health`, `/ready`, `/metrics`.
+"""A worker's web pages: `/health`, `/livez`, `/readyz`, `/startupz`, `/metrics`.
 
 The one rule: a page only looks. It answers from the event loop while a handler or a broker keeps the stage's thread busy.
 """
@@ -20,6 +20,11 @@ class Shown(Protocol):
         ...
 
     @property
+    def started(self) -> bool:
+        """Whether it has come up: its ports, store and schemas are open and it has asked for partitions."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether it owns what it is to own."""
         ...
@@ -38,10 +43,22 @@ def add_pages(app: Any, stages: Sequence[Shown]) -> None:
         healthy = all(page["healthy"] for page in pages)
         return view.json({"healthy": healthy, "stages": pages}, status=200 if healthy else 503)
 
-    @app.page("/ready")  # type: ignore[untyped-decorator]  # Faust has no types
+    @app.page("/livez")  # type: ignore[untyped-decorator]  # Faust has no types
+    async def live(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
+        reasons = {page["stage"]: page["reason"] for stage in stages if not (page := stage.health())["healthy"]}
+        return view.json({"alive": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    @app.page("/startupz")  # type: ignore[untyped-decorator]  # Faust has no types
+    async def started(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
+        states = {stage.name: stage.started for stage in stages}
+        return view.json({"started": all(states.values()), "stages": states}, status=200 if all(states.values()) else 503)
+
     async def ready(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
         states = {stage.name: stage.ready for stage in stages}
         return view.json({"ready": all(states.values()), "stages": states}, status=200 if all(states.values()) else 503)
+
+    app.page("/ready")(ready)
+    app.page("/readyz")(ready)
 
     @app.page("/metrics")  # type: ignore[untyped-decorator]  # Faust has no types
     async def metrics(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature

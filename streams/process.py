@@ -17,7 +17,7 @@ import msgspec
 from streams.codec import Codec
 from streams.errors import DecodeError, Reject, Retry, Unavailable
 from streams.record import Output, Record, event_info
-from streams.stage import Context, Later, Stage
+from streams.stage import AT, HERE, Context, Later, Stage
 from streams.travel import Travel, Writing, event_id
 
 MESSAGE_LIMIT: Final = 512  # bytes of an error's message that are kept
@@ -156,6 +156,7 @@ class Processor:
         cause = travel.cause
         context = Context(record, cause, self._name, attempt, now, self._resources)
         journal = self._journal
+        HERE.context = context
         try:
             if journal is not None and (known := journal.recorded(cause)) is not None:
                 return Outcome(_DONE, known)
@@ -169,11 +170,14 @@ class Processor:
                 journal.record(cause, outputs, record)
         except (Exception, asyncio.CancelledError) as error:  # whatever a handler raises is a verdict
             return _spoken(error, function)
+        finally:
+            HERE.context = None
         return Outcome(_DONE, outputs)
 
     async def _wait(self, function: Callable[..., Any], event: Any, context: Context, travel: "Travel") -> Outcome:
         """The rest of `start` for an asynchronous handler."""
         journal = self._journal
+        AT.set(context)
         try:
             with journal.savepoint() if journal is not None else nullcontext():
                 outputs = self._outputs(await self._in_time(function(event, context)), travel, context.now)
@@ -181,6 +185,8 @@ class Processor:
                 journal.record(travel.cause, outputs, context.record)
         except (Exception, asyncio.CancelledError) as error:
             return _spoken(error, function)
+        finally:
+            AT.set(None)
         return Outcome(_DONE, outputs)
 
     async def _in_time(self, result: Awaitable[Any]) -> Any:

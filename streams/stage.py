@@ -3,14 +3,16 @@
 The one rule: a stage is a value and a handler a typed function; what flows where follows from the handler's annotations.
 """
 
+import threading
 import types
 import typing
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -149,6 +151,16 @@ class Context:
     def time(self) -> datetime:
         """`now` as an aware datetime, UTC, cut to the millisecond that Avro's timestamp-millis keeps."""
         return datetime.fromtimestamp(int(self.now * 1000) / 1000, UTC)
+
+
+class _Here(threading.local):
+    context: Context | None = None
+
+
+HERE: Final = _Here()
+"""What the synchronous handler that runs on this thread was given, for whoever logs."""
+AT: Final[ContextVar[Context | None]] = ContextVar("towpath_at", default=None)
+"""The same of the asynchronous handler that this task runs. Setting it takes four times as long."""
 
 
 class Backoff(msgspec.Struct, frozen=True):

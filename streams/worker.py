@@ -30,6 +30,7 @@ from streams.errors import SetupError, TowpathError
 from streams.kafka import KafkaSession
 from streams.pages import add_pages, free_port, states
 from streams.process import Processor
+from streams.pulse import Pulse
 from streams.receipts import Receipt, Receipts
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
@@ -138,7 +139,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         self.stopped = asyncio.Event()
         self.channel = _Channel(app, self)
         self.engine: Engine | None = None
-        self.stuck: tuple[str, float] | None = None
+        self.stuck = ""
         self._topology = topology
         self._settings = settings
         self._instance = settings.instance or uuid.uuid4().hex[:8]
@@ -151,6 +152,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         self._ended = asyncio.Event()
         self._ending = False
         self._member_since = 0.0
+        self._polls = 0
 
     async def block(self, call: Callable[..., T], /, *arguments: Any) -> T:
         """Run a blocking call on the stage's thread."""
@@ -167,7 +169,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         except TowpathError as error:
             self._fail(str(error))
         except Exception:
-            log.exception("stage %s: a defect of the runtime", self.stage.name)
+            log.exception("stage %s: a defect of the runtime", self.stage.name, extra={"stage": self.stage.name})
             self._fail("a defect of the runtime; see the log")
         finally:
             self._ended.set()
@@ -183,6 +185,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
                 self._fail(str(error))
                 break
             self._member_since = self._member_since or time.monotonic()
+            self._polls += 1
             if records or engine.due():
                 return records
         self._ended.set()
@@ -262,14 +265,11 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
 
     @mode.Service.task  # type: ignore[untyped-decorator]  # mode has no types
     async def _watch(self) -> None:
-        """See to it that one record does not keep a handler for ever: name it when it does."""
-        seen, since = None, time.monotonic()
+        """See to it that neither a record keeps a handler for ever, nor a broker or database the stage's thread."""
+        pulse = Pulse(self.stage.time_limit)
         async for _ in self.itertimer(_WATCH, name=f"watch-{self.stage.name}"):
             current = self.engine.current if self.engine is not None else None
-            if current is not seen or current is None:
-                seen, since = current, time.monotonic()
-            busy = time.monotonic() - since
-            self.stuck = (seen.place, busy) if seen is not None and busy > self.stage.time_limit else None
+            self.stuck = pulse.look(self._polls, current, time.monotonic())
 
     # -- pages ----------------------------------------------------------------------------------------------------------
 
@@ -277,6 +277,11 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     def name(self) -> str:
         """The stage's name."""
         return self.stage.name
+
+    @property
+    def started(self) -> bool:
+        """Whether it is up, and has asked for partitions."""
+        return bool(self._member_since)
 
     @property
     def ready(self) -> bool:
@@ -288,9 +293,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     def health(self) -> dict[str, Any]:
         """The stage on one page: what it owns, what waits, and why if it does not go on."""
         engine = self.engine
-        reason = self.failure
-        if self.stuck:
-            reason = f"a handler has been at {self.stuck[0]} for {self.stuck[1]:.0f} s"
+        reason = self.stuck or self.failure
         page: dict[str, Any] = {"stage": self.stage.name, "instance": self._instance, "healthy": not reason, "reason": reason}
         if engine is not None:
             page |= engine.state() | {"dependencies": states(self._opened)}

@@ -5,7 +5,6 @@ The one rule: a worker ends with the worker's own exit code, so that its supervi
 # ruff: noqa: D301, PLC0415  # `\b` is click's mark for text to be left as it is; slow imports wait until they are needed
 
 import importlib
-import logging
 import sys
 
 import click
@@ -42,26 +41,16 @@ def run(module: str, stages: tuple[str, ...], instance: str | None, web_port: in
       towpath run topologies.orders inventory payment --instance pod-3
     """
     from streams import worker
+    from streams.logs import set_up
     from streams.topology import load
 
-    _log_to_stderr()
+    set_up(sys.stderr, invocation().settings())
     topology = load(module)
     chosen = [topology.stage(name).name for name in dict.fromkeys(stages)] or [stage.name for stage in topology.stages]
     settings = invocation().cluster()
     if instance:
         settings = msgspec.structs.replace(settings, instance=instance)
     click.get_current_context().exit(worker.run(topology, chosen, settings, web_port=web_port))
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in (
-        "faust",
-        "mode",
-        "streams.worker",
-        "aiohttp.access",
-    ):  # each service's start and stop, and each look at /health
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @click.command()

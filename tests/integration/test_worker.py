@@ -1,5 +1,6 @@
 """A worker as its supervisor sees it: how it starts, what its pages say, how it ends and with which code."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,18 @@ def test_sigterm_drains_commits_leaves_the_group_and_ends_with_0(tmp_path: Path,
             assert all(len(partitions) == 6 for partitions in second.owned().values())  # long before a session could end
         assert "ERROR" not in first.log
         assert second.terminate()[0] == 0
+
+
+def test_the_probes_say_that_it_is_up_ready_and_alive_and_the_log_is_for_programs(tmp_path: Path, kafka: LocalKafka) -> None:
+    with Flow(tmp_path, kafka.bootstrap) as flow:
+        worker = flow.worker("a")
+        wait_for(lambda: worker.page("/startupz")[0] == 200, 60, "it is not up", flow.logs)
+        wait_for(lambda: worker.page("/readyz")[0] == 200, 60, "it is not ready", flow.logs)
+        assert worker.page("/startupz") == (200, {"started": True, "stages": {"split": True, "join": True}})
+        assert worker.page("/livez") == (200, {"alive": True, "reasons": {}})
+        assert worker.terminate()[0] == 0
+    owning = [line for line in map(json.loads, worker.log.splitlines()) if "owns partitions" in line["message"]]
+    assert {line["stage"] for line in owning} == {"split", "join"}
 
 
 def test_a_broker_that_dies_and_comes_back_costs_nothing(tmp_path: Path) -> None:

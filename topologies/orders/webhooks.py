@@ -23,6 +23,7 @@ from aiohttp import web
 
 from streams.config import Settings
 from streams.errors import Aborted, EncodeError, Fenced, SetupError, TowpathError
+from streams.logs import set_up
 from streams.ops.publish import Notice, Publisher
 from topologies.orders import orders
 from topologies.orders.events import PaymentDisputed, PaymentSettled
@@ -202,9 +203,9 @@ def main(host: str, port: int) -> None:
       TOWPATH_BOOTSTRAP           host:port[,host:port…] of the cluster
       TOWPATH_PSP_WEBHOOK_SECRET  whsec_…; while it is changed two, separated by a space
     """  # noqa: D301  # `\b` is click's mark for a paragraph to be left as it is
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.load()
+        set_up(sys.stderr, settings)
         if not settings.bootstrap:
             raise SetupError("no Kafka is known", where="TOWPATH_BOOTSTRAP", fix="set it, e.g. to what `towpath up` says")
         keys = [secret(text, _VARIABLE) for text in os.environ.get(_VARIABLE, "").split() or [""]]
