@@ -8,7 +8,7 @@ topic, or it is dead.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -102,16 +102,25 @@ class Receipts:
 
 def spans(records: Iterable[Record]) -> tuple[Span, ...]:
     """The places of records, those that follow upon one another as one."""
-    found: list[Span] = []
-    topic, partition, start, end = "", -1, 0, 0
-    for place in sorted([(record.topic, record.partition, record.offset) for record in records]):
-        if place == (topic, partition, end):
-            end += 1
-            continue
-        if topic:
-            found.append(Span(topic, partition, start, end))
-        topic, partition, start = place
-        end = start + 1
-    if topic:
-        found.append(Span(topic, partition, start, end))
-    return tuple(found)
+    offsets: dict[Place, list[int]] = {}
+    topic, partition, held = "", -1, list[int]()
+    for record in records:
+        if record.partition != partition or record.topic != topic:  # a batch brings many of one place in a row
+            topic, partition = record.topic, record.partition
+            held = offsets.setdefault((topic, partition), [])
+        held.append(record.offset)
+    return tuple([Span(*place, *ends) for place in sorted(offsets) for ends in _runs(sorted(offsets[place]))])
+
+
+def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending offsets as `[start, end)`."""
+    start = end = offsets[0]
+    if offsets[-1] - start == len(offsets) - 1:  # what a stage without outputs has in each batch
+        yield start, offsets[-1] + 1
+        return
+    for offset in offsets:
+        if offset != end:
+            yield start, end
+            start = offset
+        end = offset + 1
+    yield start, end
