@@ -85,6 +85,7 @@ def test_a_demo_with_faults_ends_as_foreseen_with_every_order_accounted_for(tmp_
     assert ends, out
     assert sum(map(int, re.findall(r"\d+", ends[1]))) == 300
     assert "notifications sent twice: 0" in out
+    assert re.search(r"^reconcile: .* 0 differences;", out, re.MULTILINE), out
     assert left_behind(tmp_path) == []
 
 

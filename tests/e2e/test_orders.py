@@ -80,6 +80,8 @@ def test_every_order_ends_once_and_stock_adds_up_whoever_is_killed(tmp_path: Pat
             for worker in workers:
                 assert worker.terminate()[0] == 0, worker.log[-3000:]
             reader.to_end()
+    proven = json.loads(towpath(environment, "reconcile", MODULE))  # exit 0
+    assert (proven["differences"], proven["unknown"], proven["counts"]["orders.submitted"]) == ([], {}, ORDERS)
     told = _Told(reader.records)
     told.check_ends(orders)
     told.check_causes()

@@ -159,7 +159,7 @@ def towpath(environment: Mapping[str, str], *arguments: str) -> str:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr + done.stdout[:5000]
     return done.stdout
 
 
