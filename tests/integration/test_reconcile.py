@@ -5,6 +5,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Table(Crew):
         self.sent = 0
         with Reader(bootstrap, [self.eaten]) as reader:
             for life in range(3):
+                self.began = datetime.now(UTC).isoformat()  # of the last life
                 self.send(COUNT // 3)
                 wait_for(lambda life=life: reader.count(self.eaten) >= COUNT // 3 * life + 1, 60, "nothing is eaten", self.logs)  # type: ignore[misc]  # a default is no cell
                 if life == 1:
@@ -100,6 +102,10 @@ def test_a_flow_that_was_killed_adds_up_while_it_runs(table: Table, tmp_path: Pa
     page = (tmp_path / "out.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
     assert f"{COUNT:,}" in page
+    for back in ("0s", "1h"):
+        code, result, said = table.reconcile("--since", table.began, "--back", back)
+        assert (code, result["differences"]) == (0, []), said
+        assert (result["counts"][table.asked] < COUNT) is (back == "0s")
     assert table.eater.owned()["eater"], "the live group has its member still"
 
 
