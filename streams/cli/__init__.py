@@ -16,6 +16,7 @@ from streams.cli.contracts import graph, schemas
 from streams.cli.db import db
 from streams.cli.flow import demo, run
 from streams.cli.invocation import Invocation, complain
+from streams.cli.lag import lag
 from streams.cli.reconcile import reconcile
 from streams.cli.records import send, tail
 from streams.cli.replay import rebuild, replay
@@ -62,7 +63,25 @@ def towpath(context: click.Context, bootstrap: str | None) -> None:
     context.obj = Invocation(bootstrap)
 
 
-for command in (up, down, status, topics, db, run, send, tail, order, cases, reconcile, replay, rebuild, graph, schemas, demo):
+for command in (
+    up,
+    down,
+    status,
+    topics,
+    db,
+    run,
+    send,
+    tail,
+    lag,
+    order,
+    cases,
+    reconcile,
+    replay,
+    rebuild,
+    graph,
+    schemas,
+    demo,
+):
     towpath.add_command(command)
 
 
