@@ -34,7 +34,7 @@ _SHOWN = 100
 )
 @click.option("--stage", "stages", metavar="STAGE", multiple=True, help="Of this stage only; may be given several times.")
 @click.option(
-    "--statement", "statements", metavar="FILE", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--statement", "statements", metavar="FILE", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
     help="The payment provider's statement, a CSV; may be given several times.",
 )  # fmt: skip
 @click.option(
