@@ -6,6 +6,7 @@ The one rule: nothing is published and no live database is touched, unless --emi
 
 import sys
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from streams.cli.options import as_json, yes
 from streams.errors import SetupError
 
 if TYPE_CHECKING:  # they load a client
+    from streams.ops.replay.jobs import Jobs
     from streams.ops.replay.judge import Tally
     from streams.ops.replay.repair import Plan
     from streams.ops.replay.verb import Replay
@@ -41,6 +43,9 @@ if TYPE_CHECKING:  # they load a client
 @click.option("--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page of HTML.")
 @click.option("--emit", type=click.Choice(["missing"]), help="Publish outputs that should be on their topics and are not.")
 @click.option("--into", metavar="PREFIX", default="", help="Publish all outputs to the topics PREFIX.<topic>, made if needed.")
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="Processes. Default: one per core, at most one per partition."
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Outputs per second. Default: at once.")
 @yes
 @as_json
@@ -53,6 +58,9 @@ def replay(module: str, stage: str, **options: Any) -> None:
     A replay calls nobody: ports and database give the answers that are recorded in what was emitted and in the inbox. Where
     that does not say what was answered, the event is undecidable. With `--effects fresh` the stage runs from its first event
     on a throw-away database instead, and events of the range are compared; ports answer from the record as well.
+
+    Partitions are shared out among the jobs; lines of JSON come in any order, the result is the same. `--effects fresh` is one
+    job, whatever N is, since a database sees the partitions' events in one order.
 
     FROM and TO are times (2024-05-31T08:00 is UTC; 30m, 2h, 7d ago) or places. It joins no group and disturbs no worker.
 
@@ -70,6 +78,7 @@ def replay(module: str, stage: str, **options: Any) -> None:
       towpath replay topologies.orders inventory --from orders.accepted:0:1000 --to orders.accepted:0:2000 --json
       towpath replay topologies.orders inventory --from 1d --emit missing
     """
+    from streams.ops.replay.jobs import Jobs, Task, cores, shares
     from streams.ops.replay.repair import Plan
     from streams.ops.replay.verb import Options, Replay, page
     from streams.ops.replay.window import Inputs
@@ -86,7 +95,11 @@ def replay(module: str, stage: str, **options: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="towpath-") as folder:
         plan = Plan(Path(folder))
         try:
-            work = Replay(inputs, window, how, Path(folder), plan)
+            jobs = 1 if how.fresh else options["jobs"] or cores()
+            if len(parts := shares(window, jobs)) > 1:
+                work: Replay | Jobs = Jobs(Task(inputs.settings, module, stage, how), parts, Path(folder), plan)
+            else:
+                work = Replay(inputs, window, how, Path(folder), plan)
             tally = _run(work, window, json_=options["json_"] or not interactive())
             if options["report"]:
                 _write(options["report"], page(inputs, window, tally, datetime.now(UTC)))
@@ -97,13 +110,17 @@ def replay(module: str, stage: str, **options: Any) -> None:
     click.get_current_context().exit(0 if tally.clean else 1)
 
 
-def _run(work: "Replay", window: "Window", *, json_: bool) -> "Tally":
+def _run(work: "Replay | Jobs", window: "Window", *, json_: bool) -> "Tally":
     """All findings: in a pipe a line for each that is not the same and a last one with the counts; on a terminal the groups."""
     from streams.ops.replay.judge import Kind, Tally, as_dict
 
     tally = Tally()
-    with click.progressbar(length=window.size, file=sys.stderr, hidden=not sys.stderr.isatty(), label="replaying") as bar:
-        for finding in work.findings():
+    hidden = not sys.stderr.isatty()
+    with (
+        closing(work.findings()) as findings,
+        click.progressbar(length=window.size, file=sys.stderr, hidden=hidden, label="replaying") as bar,
+    ):
+        for finding in findings:
             tally.take(finding)
             bar.update(1)
             if json_ and finding.kind is not Kind.SAME:

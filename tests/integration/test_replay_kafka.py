@@ -1,6 +1,7 @@
 """Replay and rebuild against the order flow on a real Kafka, by the command line as an operator calls it."""
 
 import json
+import re
 import sqlite3
 import sys
 import uuid
@@ -106,7 +107,7 @@ def test_what_was_emitted_is_what_would_be_and_a_price_rule_shows_its_orders(
 
     monkeypatch.setattr(intake, "judge", dearer)
     report = tmp_path / "report.html"
-    *changed, summary = past.towpath("replay", MODULE, "intake", "--json", "--report", str(report), code=1)
+    *changed, summary = past.towpath("replay", MODULE, "intake", "--json", "--jobs", "1", "--report", str(report), code=1)
     concerned = {
         dict(record.headers)["cause"].decode()  # type: ignore[union-attr]  # an output has one
         for record in past.records("orders.accepted")
@@ -119,7 +120,7 @@ def test_what_was_emitted_is_what_would_be_and_a_price_rule_shows_its_orders(
     assert "http" not in report.read_text("utf-8"), "a report fetches nothing"
     place = f"orders.submitted:{changed[0]['partition']}:{changed[0]['offset']}"
     after = f"orders.submitted:{changed[0]['partition']}:{changed[0]['offset'] + 1}"
-    (*_, one) = past.towpath("replay", MODULE, "intake", "--json", "--from", place, "--to", after, code=1)
+    (*_, one) = past.towpath("replay", MODULE, "intake", "--json", "--jobs", "1", "--from", place, "--to", after, code=1)
     assert (one["events"], one["changed"]) == (1, 1)
 
 
@@ -152,8 +153,8 @@ def test_the_database_made_from_the_topics_is_the_live_one(past: Past, tmp_path:
 
 def test_all_that_a_replay_gives_goes_to_topics_aside_once(past: Past) -> None:
     before = past.ids("orders.accepted")
-    for _ in range(2):
-        past.towpath("replay", MODULE, "intake", "--into", "look", "--yes", "--json")
+    for jobs in ("1", "2"):
+        past.towpath("replay", MODULE, "intake", "--into", "look", "--yes", "--json", "--jobs", jobs)
     assert past.ids("look.orders.accepted") == before
     assert past.ids("orders.accepted") == before
 
@@ -166,9 +167,10 @@ def test_a_deleted_output_comes_back_once_also_when_the_repair_is_killed(past: P
         deleted.result(30)
     lost = before - past.ids("orders.accepted")
     assert len(lost) > 8
-    *_, summary = past.towpath("replay", MODULE, "intake", "--emit", "missing", "--json", code=1)
+    *_, summary = past.towpath("replay", MODULE, "intake", "--emit", "missing", "--json", "--jobs", "2", code=1)
     assert summary["groups"] == [{"kind": "new", "shape": "lost: orders.accepted", "events": len(lost)}]
     assert past.ids("orders.accepted") == before - lost, "nothing is published without --yes"
+    assert _told(past, tmp_path, jobs=3) == _told(past, tmp_path, jobs=1)
 
     inputs = Inputs(past.settings, orders, orders.stage("intake"))
     window, plan = inputs.window(), Plan(tmp_path)
@@ -187,10 +189,18 @@ def test_a_deleted_output_comes_back_once_also_when_the_repair_is_killed(past: P
         assert sum(plan.counts().values()) == len(lost) - 3
 
     for count in (len(lost) - 3, 0):
-        past.towpath("replay", MODULE, "intake", "--emit", "missing", "--yes", "--json", code=1 if count else 0)
+        past.towpath("replay", MODULE, "intake", "--emit", "missing", "--yes", "--json", "--jobs", "2", code=1 if count else 0)
         assert (f"{count} published" in past.said) == bool(count), past.said
         assert past.ids("orders.accepted") == before
     decode = Codec([Receipt], FolderRegistry(orders.schemas)).decoder(Receipt)
     receipts = [decode(record.value) for record in past.records("orders.receipts")]
     (repair,) = [receipt for receipt in receipts if receipt.instance == "replay"]
     assert (repair.stage, repair.outputs, repair.ranges) == ("intake", {"orders.accepted": len(lost) - 3}, ())
+
+
+def _told(past: Past, folder: Path, jobs: int) -> tuple[list[str], str]:
+    """All that a replay with differences says, as JSON and as a page, but for the time and the order of lines."""
+    report = folder / "report.html"
+    told = past.towpath("replay", MODULE, "intake", "--json", "--report", str(report), "--jobs", str(jobs), code=1)
+    page = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "", report.read_text("utf-8"))
+    return sorted(map(json.dumps, told)), page

@@ -4,6 +4,7 @@ The one rule: an event is called different only if it is known to be; what may s
 """
 
 import enum
+from bisect import insort
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -62,7 +63,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct):
-    """Events that differ in the same way, the first of them as examples."""
+    """Events that differ in the same way, the first of them by place as examples: partitions come in any order."""
 
     kind: Kind
     shape: str
@@ -85,8 +86,9 @@ class Tally:
         shape = finding.shape if len(self._groups) < _SHAPES or (finding.kind, finding.shape) in self._groups else _OTHERS
         group = self._groups.setdefault((finding.kind, shape), Group(finding.kind, shape))
         group.events += 1
-        if len(group.examples) < _EXAMPLES:
-            group.examples.append(msgspec.structs.replace(finding, missing=()))
+        if len(group.examples) < _EXAMPLES or _where(finding) < _where(group.examples[-1]):
+            insort(group.examples, msgspec.structs.replace(finding, missing=()), key=_where)
+            del group.examples[_EXAMPLES:]
 
     @property
     def groups(self) -> list[Group]:
@@ -97,6 +99,10 @@ class Tally:
     def clean(self) -> bool:
         """Whether nothing differs. What is open or undecidable is no difference, and no proof either."""
         return not any(self.counts[kind] for kind in (Kind.CHANGED, Kind.NEW, Kind.GONE))
+
+
+def _where(finding: Finding) -> tuple[str, int, int]:
+    return finding.topic, finding.partition, finding.offset
 
 
 class Judge:

@@ -47,6 +47,14 @@ class Plan:
         rows = [(_id(output), output.topic, _encode(output)) for output in outputs]
         self._database.executemany("INSERT OR IGNORE INTO plan (id, topic, output) VALUES (?, ?, ?)", rows)
 
+    def join(self, folder: Path) -> None:
+        """Take in what the plan in another folder holds, in its order. That one is closed."""
+        self._database.execute("ATTACH ? AS other", (str(folder / "plan.db"),))
+        self._database.execute(
+            "INSERT OR IGNORE INTO plan (id, topic, output) SELECT id, topic, output FROM other.plan ORDER BY n"
+        )
+        self._database.execute("DETACH other")
+
     def remove(self, ids: Sequence[str]) -> None:
         """These are on their topics already."""
         self._database.executemany("DELETE FROM plan WHERE id = ?", [(known,) for known in ids])

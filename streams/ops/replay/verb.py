@@ -3,7 +3,7 @@
 The one rule: findings come one after the other as they are made, and nothing of them is kept but counts and examples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +65,7 @@ class Replay:
         if options.fresh and self._stage.store is None:
             raise SetupError(f"stage {self._stage.name!r} has no database", where="--effects fresh", fix="leave the option out")
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Generator[Finding, None, None]:
         """What is to be said of each event, as it is found out."""
         inputs, stage = self._inputs, self._stage
         consumer = names.group(inputs.topology.name, stage.name)
