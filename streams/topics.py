@@ -123,7 +123,7 @@ def diff(specs: Sequence[TopicSpec], admin: AdminClient) -> list[Change]:
     """What the cluster lacks, in the order of `specs`; nothing where it is as it should be."""
     known = _known(admin)
     present = [spec for spec in specs if spec.name in known]
-    configs = _configs(admin, [spec.name for spec in present])
+    configs = configurations(admin, [spec.name for spec in present])
     changes = []
     for spec in specs:
         if spec.name not in known:
@@ -155,11 +155,6 @@ def apply(specs: Sequence[TopicSpec], admin: AdminClient, *, replication: int = 
     if resources:
         _wait(admin.incremental_alter_configs(resources))
     return changes
-
-
-def configurations(admin: AdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What is set for each topic, by Kafka's own names. Raises `SetupError`."""
-    return _configs(admin, topics)
 
 
 def _known(admin: AdminClient) -> dict[str, Any]:
@@ -208,7 +203,8 @@ def _satisfied(name: str, wanted: str, actual: str) -> bool:
     return actual == wanted
 
 
-def _configs(admin: AdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+def configurations(admin: AdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What is set for each topic, by Kafka's own names. Raises `SetupError`."""
     if not topics:
         return {}
     futures = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic) for topic in topics], request_timeout=_REPLY)

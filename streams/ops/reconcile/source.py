@@ -7,11 +7,8 @@ after; then those of everything that is judged; then, for evidence only, those o
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
-from confluent_kafka.cimpl import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streams import names, topics
 from streams.config import Settings
@@ -25,7 +22,6 @@ from streams.ops.scan import Scan
 from streams.record import event_info
 from streams.session import Place
 
-_ANSWER: Final = 30.0  # seconds for one question to the cluster
 Seen = Callable[[int, int], object]
 """Is told how many records were read, of about how many."""
 
@@ -45,14 +41,14 @@ def reconcile(settings: Settings, ledger: Ledger, *, start: int | None = None, s
         topology.books.load(ledger)
     before = committed(admin, groups)
     with Scan(settings, admin, [receipts]) as scan:
-        _begin(scan, admin, ledger, start)
+        _begin(scan, ledger, start)
         told.expect(scan)
         _read(scan, ledger, told)
         tail = dict(scan.next)
         with Scan(settings, admin, [topic for topic in ledger.read if topic != receipts]) as others:
             places = list(others.next)
             subjects = others.ends(places, decided=True)
-            begun = _begin(others, admin, ledger, start)
+            begun = _begin(others, ledger, start)
             ledger.bounds(begun, subjects)
             told.expect(others)
             _read(others, ledger, told)
@@ -63,14 +59,9 @@ def reconcile(settings: Settings, ledger: Ledger, *, start: int | None = None, s
     return judge(ledger, now, keeps=_keeps(admin, ledger), before=before, after=_still(ledger, after))
 
 
-def _begin(scan: Scan, admin: AdminClient, ledger: Ledger, start: int | None) -> dict[Place, int]:
+def _begin(scan: Scan, ledger: Ledger, start: int | None) -> dict[Place, int]:
     """Seek to where reading begins, and say where that is: what is no longer kept, or is too old, is not read."""
-    wanted = {TopicPartition(*place): OffsetSpec.earliest() for place in scan.next}
-    try:
-        answers = admin.list_offsets(wanted, request_timeout=_ANSWER)
-        first = {(at.topic, at.partition): answer.result().offset for at, answer in answers.items()}
-    except KafkaException as error:
-        raise SetupError(f"the cluster does not answer: {error.args[0].str()}", fix="try again") from None
+    first = scan.begins(scan.next)
     if start is not None:
         dated = {*(event_info(cls).topic for cls in ledger.topology.events), names.receipts(ledger.topology.name)}
         since = scan.since({place: start for place in first if place[0] in dated})
@@ -102,17 +93,16 @@ def _still(ledger: Ledger, after: Committed) -> Committed:
 def _keeps(admin: AdminClient, ledger: Ledger) -> Mapping[str, float]:
     """How long each topic keeps its records at least, in seconds; 0 where a size limits it as well."""
     found = {}
-    wanted = [ConfigResource(ResourceType.TOPIC, topic) for topic in ledger.topics if topic in ledger.read]
+    wanted = [topic for topic in ledger.topics if topic in ledger.read]
     try:
-        for resource, future in admin.describe_configs(wanted, request_timeout=_ANSWER).items():
-            config = future.result()
-            if int(config["retention.bytes"].value) >= 0:
-                found[resource.name] = 0.0
-            elif (millis := int(config["retention.ms"].value)) >= 0:
-                found[resource.name] = millis / 1000
+        for topic, config in topics.configurations(admin, wanted).items():
+            if int(config["retention.bytes"]) >= 0:
+                found[topic] = 0.0
+            elif (millis := int(config["retention.ms"])) >= 0:
+                found[topic] = millis / 1000
             else:
-                found[resource.name] = math.inf
-    except (KafkaException, KeyError):  # we may not ask: then it may have removed anything
+                found[topic] = math.inf
+    except (SetupError, KeyError):  # we may not ask: then it may have removed anything
         return dict.fromkeys(ledger.topics, 0.0)
     return found
 
