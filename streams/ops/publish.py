@@ -12,14 +12,12 @@ from hashlib import blake2b
 from typing import Any, Final, Self
 
 import msgspec
-from confluent_kafka import KafkaException
 
 from streams import names, topics
 from streams.codec import Codec
 from streams.config import Settings
-from streams.errors import SetupError
-from streams.kafka_writer import Writer
 from streams.ops.scan import Scan
+from streams.ops.takeover import take_over
 from streams.record import ID, EventInfo, Output, event_info
 from streams.registry import FolderRegistry
 from streams.topology import Topology
@@ -56,19 +54,9 @@ class Publisher:
         }
         self._window = window
         self._ids: dict[str, float] = {}  # when it was published, the oldest first
-        self._writer = self._take_over(settings)
-        self._remember(settings, now)
-
-    def _take_over(self, settings: Settings) -> Writer:
-        mine = names.publisher(self._topology)
         topics.connect(settings)
-        try:
-            writer = Writer(topics.properties(settings), mine, topics.QUIET)
-            writer.open()
-        except KafkaException as error:
-            fix = f"a publisher may write with the transactional id {mine}"
-            raise SetupError(f"the cluster refuses: {error.args[0].str()}", fix=fix) from None
-        return writer
+        self._writer = take_over(topics.properties(settings), names.publisher(self._topology), "a publisher")
+        self._remember(settings, now)
 
     def _remember(self, settings: Settings, now: float) -> None:
         found: dict[str, float] = {}

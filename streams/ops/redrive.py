@@ -13,13 +13,12 @@ from itertools import islice
 from typing import Final, Self
 
 import msgspec
-from confluent_kafka import KafkaException
 
 from streams import names, topics
 from streams.dead import Case, Decision, State
 from streams.errors import Aborted, Fenced, SetupError
-from streams.kafka_writer import Writer
 from streams.ops.cases import Book
+from streams.ops.takeover import take_over
 from streams.parked import Parked, tombstone
 from streams.record import Output, Record
 from streams.topology import Topology
@@ -79,12 +78,7 @@ class Desk:
         self.topology: Topology = book.topology
         self._encode = book.codec.encoder(Case)
         properties = topics.properties(book.settings, {"message.max.bytes": 2_097_152})  # as the topics take it
-        try:
-            self._writer = Writer(properties, names.cases_operator(book.topology.name), topics.QUIET)
-            self._writer.open()
-        except KafkaException as error:
-            fix = "an operator may write with the transactional id " + names.cases_operator(book.topology.name)
-            raise SetupError(f"the cluster refuses: {error.args[0].str()}", fix=fix) from None
+        self._writer = take_over(properties, names.cases_operator(book.topology.name), "an operator")
         book.read(decided=True)
 
     def __enter__(self) -> Self:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import KafkaException
 
 from streams import names, topics
 from streams.config import Settings
 from streams.errors import Aborted, SetupError
-from streams.kafka_writer import Writer
 from streams.ops.scan import Scan
+from streams.ops.takeover import take_over
 from streams.receipts import Receipt
 from streams.record import ID, Output
 from streams.topology import Topology
@@ -85,13 +84,7 @@ class Repair:
         self._stage = stage
         self._prefix = prefix
         self._admin = topics.connect(settings)
-        mine = names.repair(topology.name, stage)
-        try:
-            self._writer = Writer(topics.properties(settings), mine, topics.QUIET)
-            self._writer.open()
-        except KafkaException as error:
-            fix = f"who repairs may write with the transactional id {mine}"
-            raise SetupError(f"the cluster refuses: {error.args[0].str()}", fix=fix) from None
+        self._writer = take_over(topics.properties(settings), names.repair(topology.name, stage), "who repairs")
 
     def __enter__(self) -> "Repair":
         return self
