@@ -25,7 +25,8 @@ _EVERY: Final = 30.0  # seconds in which the same complaint is made once
 class OncePerWhile(logging.Filter):
     """Lets each kind of librdkafka's complaints through once in a while, and says how many it has kept back.
 
-    librdkafka writes a line for every attempt to reach a broker that is away: thousands in an hour.
+    librdkafka writes a line for every attempt to reach a broker that is away: thousands in an hour. A transaction that came to
+    nothing, as in any rebalance, is an error to it and none to us: the engine says that it is done again.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,8 @@ class OncePerWhile(logging.Filter):
         """Whether this line is written. Its kind is librdkafka's word for it (`FAIL`, `REQTMOUT`, …), its first."""
         text = record.getMessage()
         kind = text.partition(" ")[0]
+        if kind == "TXNERR" and record.levelno == logging.ERROR:  # a fatal one is CRITICAL; this one is undone and done again
+            record.levelno, record.levelname = logging.INFO, "INFO"
         if record.created - self._last.get(kind, float("-inf")) < _EVERY:
             self._kept[kind] = self._kept.get(kind, 0) + 1
             return False

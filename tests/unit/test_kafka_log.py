@@ -5,8 +5,8 @@ import logging
 from streams.kafka import OncePerWhile
 
 
-def line(text: str, at: float) -> logging.LogRecord:
-    record = logging.LogRecord("towpath.kafka", logging.WARNING, "", 0, text, (), None)
+def line(text: str, at: float, level: int = logging.WARNING) -> logging.LogRecord:
+    record = logging.LogRecord("towpath.kafka", level, "", 0, text, (), None)
     record.created = at
     return record
 
@@ -19,3 +19,13 @@ def test_one_complaint_of_a_kind_is_written_and_the_rest_counted() -> None:
     later = line("FAIL refused", 31)
     assert quiet.filter(later)
     assert later.getMessage() == "FAIL refused (29 more like this)"
+
+
+def test_a_transaction_that_is_done_again_is_no_error() -> None:
+    """Every rebalance may have one: who is called at night for it looks for nothing."""
+    undone = line("TXNERR Current transaction failed in state InTransaction: (ILLEGAL_GENERATION)", 0, logging.ERROR)
+    assert OncePerWhile().filter(undone)
+    assert (undone.levelno, undone.levelname) == (logging.INFO, "INFO")
+    fatal = line("TXNERR Fatal transaction error: this producer is fenced", 0, logging.CRITICAL)
+    assert OncePerWhile().filter(fatal)
+    assert fatal.levelno == logging.CRITICAL
