@@ -4,6 +4,7 @@ The one rule: nothing here deletes data: no topic goes, no partition is added to
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -215,6 +216,16 @@ def configurations(admin: AdminClient, topics: Sequence[str]) -> dict[str, dict[
         }
     except KafkaException as error:
         raise SetupError(f"the cluster does not show its topics' configuration: {error.args[0].str()}") from None
+
+
+def keeps(admin: AdminClient, topics: Sequence[str]) -> dict[str, float]:
+    """How long each topic keeps its records at least, in seconds; 0 where a size limits it as well. Raises `SetupError`."""
+    kept = {}
+    for topic, config in configurations(admin, topics).items():
+        millis = int(config.get("retention.ms", "-1"))
+        by_size = int(config.get("retention.bytes", "-1")) >= 0
+        kept[topic] = 0.0 if by_size else millis / 1000 if millis >= 0 else math.inf
+    return kept
 
 
 def _resource(change: Change) -> ConfigResource:

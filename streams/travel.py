@@ -15,6 +15,8 @@ from streams.record import CAUSE, ID, Header, Headers, Output, Record, event_inf
 
 OUTPUT_LIMIT: Final = 1_000_000
 """Bytes of key, value and headers that one output may have: a broker takes 1,048,588 for a whole batch by default."""
+FAN: Final = 64
+"""Outputs of one event among which an id is looked for: who looks backwards does not know how many there were."""
 _ID_LIMIT: Final = 64
 _LARGE: Final = OUTPUT_LIMIT // 4
 _MANY: Final = 64

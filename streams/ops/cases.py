@@ -16,14 +16,13 @@ from streams.codec import Codec, decode_any
 from streams.config import Settings
 from streams.dead import CASE, LAST_FAILED, Case, State, original, unbury
 from streams.errors import DecodeError, SetupError
-from streams.ops.scan import Scan
+from streams.ops.scan import CLOCKS, Scan
 from streams.ops.show import text
 from streams.record import Record
 from streams.registry import FolderRegistry, Registry
 from streams.session import Place
 from streams.topology import Topology
 
-_MARGIN: Final = 60_000  # ms that the clocks of a worker and of a broker may differ
 _AGE: Final = re.compile(r"(\d+)([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -181,7 +180,7 @@ class Book:
         first: dict[Place, int] = {}
         for case in cases:
             place = (names.dlq(self.topology.name, case.stage), case.partition)
-            first[place] = min(first.get(place, 2**62), int(case.last_failed_at.timestamp() * 1000) - _MARGIN)
+            first[place] = min(first.get(place, 2**62), int(case.last_failed_at.timestamp() * 1000) - CLOCKS)
         return lambda scan: scan.since(first)
 
     def _from_the_beginning(self, cases: Iterable[Case]) -> Callable[[Scan], dict[Place, int]]:

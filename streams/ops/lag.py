@@ -16,8 +16,7 @@ from confluent_kafka.admin import AdminClient
 from streams import names, topics
 from streams.config import Settings
 from streams.errors import SetupError
-from streams.ops.reader import committed
-from streams.ops.scan import Scan
+from streams.ops.scan import Scan, committed
 from streams.session import Place
 from streams.topology import Topology
 

@@ -52,7 +52,7 @@ def _prune(  # one stage's part of the above
     topology: Topology, stage: Stage, settings: Settings, admin: AdminClient, before: float, *, dry_run: bool
 ) -> Pruned:
     group = names.group(topology.name, stage.name)
-    offsets = committed(admin, group)
+    offsets = committed(admin, [group])[group]
     parked = _parked(settings, admin, names.retry(topology.name, stage.name))
 
     def done(place: Place, offset: int) -> bool:

@@ -1,22 +1,20 @@
-"""Reading a cluster from outside: the records of topics, and how far groups have come.
+"""Reading a cluster from outside: the records of topics as they come.
 
 The one rule: a reader belongs to no group and commits nothing; nobody notices that it reads.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from streams import topics
 from streams.config import Settings
@@ -82,16 +80,3 @@ class Reader:
                 raise SetupError(f"{message.topic() or 'the cluster'} cannot be read: {error.str()}")
             return None
         return record_of(message)
-
-
-def committed(admin: AdminClient, groups: Iterable[str]) -> dict[str, Mapping[Place, int]]:
-    """Per group the next offset to read of each place it has committed; an empty mapping for a group that does not exist."""
-    asked = {group: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group] for group in groups}
-    offsets: dict[str, Mapping[Place, int]] = {}
-    for group, future in asked.items():
-        try:
-            found = future.result().topic_partitions
-        except KafkaException:  # its coordinator is moving, or the group has never been: as good as nothing committed
-            found = []
-        offsets[group] = {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
-    return offsets

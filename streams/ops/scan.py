@@ -27,6 +27,8 @@ from streams.record import Record
 from streams.session import Place
 
 _TRANSIENT: Final = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT)
+CLOCKS: Final = 60_000
+"""Milliseconds that the clocks of producers, workers and brokers may differ: who reads from a time on begins so much before."""
 _ANSWER: Final = 30.0  # seconds for one question to the cluster
 _PATIENCE: Final = 90.0  # seconds without news from a partition: more than a dead process's transaction stays undecided
 
@@ -141,12 +143,19 @@ class Scan:
         return None
 
 
-def committed(admin: AdminClient, group: str) -> dict[Place, int]:
-    """The next offset to read of each place, as decided transactions left it; nothing for a group that never was."""
-    try:
-        found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result().topic_partitions
-        if failed := next((place.error for place in found if place.error is not None), None):
-            raise KafkaException(failed)
-    except KafkaException as error:
-        raise SetupError(f"the offsets of {group} cannot be read: {error.args[0].str()}", fix="try again") from None
-    return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+def committed(admin: AdminClient, groups: Iterable[str]) -> dict[str, dict[Place, int]]:
+    """Per group the next offset to read of each place, as decided transactions left it; nothing for one that never was.
+
+    Raises `SetupError` where one cannot be read: "nothing committed" would be another answer.
+    """
+    asked = {group: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group] for group in groups}
+    offsets = {}
+    for group, future in asked.items():
+        try:
+            found = future.result().topic_partitions
+            if failed := next((place.error for place in found if place.error is not None), None):
+                raise KafkaException(failed)
+        except KafkaException as error:
+            raise SetupError(f"the offsets of {group} cannot be read: {error.args[0].str()}", fix="try again") from None
+        offsets[group] = {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+    return offsets

@@ -8,7 +8,7 @@ story if what caused it does. A timer is on no topic: it is seen on the retry to
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -25,9 +25,7 @@ from streams.registry import FolderRegistry
 from streams.session import Place
 from streams.stage import Stage
 from streams.topology import Topology
-from streams.travel import event_id, output_id
-
-_FAN: Final = 256  # outputs of one event that are looked through for who made an id
+from streams.travel import FAN, event_id, output_id
 
 
 class Handled(msgspec.Struct, frozen=True):
@@ -118,7 +116,7 @@ class _Teller:
             for record in records
             for stage in self._consumers(record)
             if stage.timers
-            for index in range(8)
+            for index in range(FAN)
         }
 
     def _consumers(self, record: Record) -> list[Stage]:
@@ -161,7 +159,7 @@ class _Teller:
             return ""
         made_by = [stage for stage in self._topology.stages if cause and cls in (*stage.emits, *stage.timers)]
         for stage in made_by:
-            if any(output_id(cause or "", stage.name, index) == own for index in range(_FAN)):
+            if any(output_id(cause or "", stage.name, index) == own for index in range(FAN)):
                 return stage.name
         return "unknown"
 

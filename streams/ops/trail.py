@@ -4,15 +4,14 @@ The one rule: it reads as little as it can, and no group notices.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from streams import names, topics
 from streams.codec import Codec
 from streams.config import Settings
 from streams.dead import CASE, Case, original, unbury
 from streams.memory_log import partition_of
-from streams.ops.reader import committed
-from streams.ops.scan import Scan
+from streams.ops.scan import CLOCKS, Scan, committed
 from streams.parked import Parked, parse, place
 from streams.record import CAUSE, Record, event_info
 from streams.registry import FolderRegistry
@@ -20,8 +19,6 @@ from streams.session import Place
 from streams.stage import Stage
 from streams.topology import Topology
 from streams.travel import event_id
-
-_MARGIN: Final = 60_000  # ms that the clocks of producers and brokers may differ
 
 
 class Source(Protocol):
@@ -101,7 +98,7 @@ class Found:
     @property
     def _start(self) -> int:
         first = min((record.timestamp for record in self.records.values()), default=self._since)
-        return max(first - _MARGIN, 0)
+        return max(first - CLOCKS, 0)
 
     def _add(self, record: Record) -> None:
         self.records.setdefault(place(record), record)

@@ -15,11 +15,11 @@ from streams.ops.reconcile.findings import Open, Result
 from streams.ops.reconcile.ledger import FOREIGN, Ledger, pack, unpack
 from streams.receipts import Receipt
 from streams.record import event_info
-from streams.travel import output_id
+from streams.travel import FAN, output_id
 
 _CHUNK: Final = 200_000
 _decode: Final = msgspec.msgpack.Decoder(Receipt).decode
-_INDICES: Final = 12  # outputs of one event that may have been lost or be timers
+_TIMERS: Final = 12  # outputs of one event that may be timers: every event of such a stage is looked at
 _LOST: Final = """
 SELECT e.id, e.topic, e.part, e.off, e.at FROM event e INDEXED BY by_id
 CROSS JOIN consumes s ON s.stage = ?1 AND s.topic = e.topic
@@ -117,7 +117,7 @@ class Events:
 
     def _lose(self, cause: str, stage: int) -> None:
         """What it may have led to may be a cause itself."""
-        ids = [(pack(output_id(cause, self._ledger.stages[stage], index)),) for index in range(_INDICES)]
+        ids = [(pack(output_id(cause, self._ledger.stages[stage], index)),) for index in range(FAN)]
         self._sql.executemany("INSERT OR IGNORE INTO lost VALUES (?)", ids)
 
     def _partly_lost(self, stage: int, lost: int) -> None:
@@ -181,7 +181,7 @@ class Events:
             if cause != last:
                 if last:
                     text, index, left = unpack(last), 0, set(ids)
-                    while left and index < _INDICES:
+                    while left and index < FAN:
                         expected = output_id(text, name, index)
                         if expected in left:
                             left.discard(expected)
@@ -230,7 +230,7 @@ class Events:
         causes = self._sql.execute("SELECT e.id FROM event e JOIN consumes s ON s.stage = ? AND s.topic = e.topic", (stage,))
         for (known,) in causes:
             cause = unpack(known)
-            for index in range(_INDICES):
+            for index in range(_TIMERS):
                 made = pack(output_id(cause, name, index))
                 if made in unknown:
                     found.add(made)

@@ -4,7 +4,6 @@ The one rule: ends are taken once and in this order: the receipts' first, so tha
 after; then those of everything that is judged; then, for evidence only, those of everything once more. No group is joined.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -13,12 +12,11 @@ from confluent_kafka.admin import AdminClient
 from streams import names, topics
 from streams.config import Settings
 from streams.errors import SetupError
-from streams.ops.reader import committed
 from streams.ops.reconcile.chain import Committed
 from streams.ops.reconcile.findings import Result
 from streams.ops.reconcile.judge import judge
 from streams.ops.reconcile.ledger import Ledger
-from streams.ops.scan import Scan
+from streams.ops.scan import Scan, committed
 from streams.record import event_info
 from streams.session import Place
 
@@ -91,20 +89,11 @@ def _still(ledger: Ledger, after: Committed) -> Committed:
 
 
 def _keeps(admin: AdminClient, ledger: Ledger) -> Mapping[str, float]:
-    """How long each topic keeps its records at least, in seconds; 0 where a size limits it as well."""
-    found = {}
-    wanted = [topic for topic in ledger.topics if topic in ledger.read]
+    """See `topics.keeps`."""
     try:
-        for topic, config in topics.configurations(admin, wanted).items():
-            if int(config["retention.bytes"]) >= 0:
-                found[topic] = 0.0
-            elif (millis := int(config["retention.ms"])) >= 0:
-                found[topic] = millis / 1000
-            else:
-                found[topic] = math.inf
-    except (SetupError, KeyError):  # we may not ask: then it may have removed anything
+        return topics.keeps(admin, [topic for topic in ledger.topics if topic in ledger.read])
+    except SetupError:  # we may not ask: then it may have removed anything
         return dict.fromkeys(ledger.topics, 0.0)
-    return found
 
 
 class _Told:

@@ -15,9 +15,7 @@ from streams.process import Outcome, Processor
 from streams.record import Record, event_info
 from streams.snapshot import Remembered
 from streams.stage import Past, Port, Stage, Store
-from streams.travel import output_id
-
-_MARGIN = 64  # outputs of one event that are no longer to be found, or are for later and on no topic
+from streams.travel import FAN, output_id
 
 
 class Sandbox:
@@ -120,7 +118,7 @@ def own(
     if len(found) < 2 and all(one.topic not in joint for one in found):
         return found
     by_id = {one.id: one for one in found}
-    count = len(found) + (len(remembered.outputs) if remembered else _MARGIN if found else 0)
+    count = len(found) + (len(remembered.outputs) if remembered else FAN if found else 0)
     ids = (output_id(cause, stage.name, index) for index in range(count))
     return [by_id[known] for known in ids if known in by_id]
 

@@ -3,6 +3,7 @@
 The one rule: the range is fixed once, at the start; no group is joined and none is disturbed.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from streams.config import Settings
 from streams.dead import State
 from streams.errors import SetupError
 from streams.ops.cases import Book, moment
-from streams.ops.scan import Scan, committed
+from streams.ops.scan import CLOCKS, Scan, committed
 from streams.parked import place
 from streams.record import Record, event_info
 from streams.session import Place
@@ -24,7 +25,6 @@ from streams.stage import Stage
 from streams.topology import Topology
 
 _PLACE: Final = re.compile(r"(?P<topic>[\w.-]+):(?P<partition>\d+):(?P<offset>\d+)")
-_MARGIN: Final = 60_000  # ms that the clocks of a worker and of a broker may differ
 _FOREVER: Final = 2**62
 
 
@@ -64,7 +64,7 @@ class Inputs:
         A place is `topic:partition:offset`, and several may be given: a partition that none names is left out, if any does.
         Raises `SetupError` for what is neither, and for a place that is no input of the stage.
         """
-        done = committed(self.admin, names.group(self.topology.name, self.stage.name))
+        done = self._offsets_of_group()
         with Scan(self.settings, self.admin, self.stage.topics) as scan:
             everywhere = dict(scan.next)
             start = self._offsets(scan, first, dict.fromkeys(everywhere, 0))
@@ -101,8 +101,12 @@ class Inputs:
     def ahead(self, record: Record) -> bool:
         """Whether the stage has not come so far yet, as of the first time that this is asked."""
         if self._committed is None:
-            self._committed = committed(self.admin, names.group(self.topology.name, self.stage.name))
+            self._committed = self._offsets_of_group()
         return record.offset >= self._committed.get((record.topic, record.partition), 0)
+
+    def _offsets_of_group(self) -> dict[Place, int]:
+        group = names.group(self.topology.name, self.stage.name)
+        return committed(self.admin, [group])[group]
 
     def waiting(self) -> dict[bytes, str]:
         """Places of records that were not handled to their end: parked ones, and dead ones whose case is not resolved."""
@@ -123,19 +127,10 @@ class Inputs:
         found = [event_info(cls).topic for cls in self.stage.emits]
         if not found:
             return {}
-        configs = topics.configurations(self.admin, found)
-        horizon: dict[str, int] = {}
+        kept = topics.keeps(self.admin, found)
         with Scan(self.settings, self.admin, found) as scan:
-            for where, low in scan.begins(scan.next).items():
-                if low == 0:
-                    continue
-                config = configs[where[0]]
-                kept = int(config.get("retention.ms", "-1"))
-                if int(config.get("retention.bytes", "-1")) >= 0:
-                    horizon[where[0]] = int(self._now.timestamp() * 1000)  # by size: at any time
-                elif kept >= 0:
-                    horizon[where[0]] = int(self._now.timestamp() * 1000) - kept
-        return horizon
+            cut = {topic for (topic, _), low in scan.begins(scan.next).items() if low > 0}
+        return {topic: int((self._now.timestamp() - kept[topic]) * 1000) for topic in cut if kept[topic] < math.inf}
 
     def _offsets(self, scan: Scan, given: Sequence[str], default: dict[Place, int]) -> dict[Place, int]:
         if not given:
@@ -164,7 +159,7 @@ class Inputs:
                 scan.seek({where: start})
                 record = next(iter(scan.to(end)), None)
                 times[where] = record.timestamp if record is not None else _FOREVER
-        return max(min(times.values(), default=0) - _MARGIN, 0)
+        return max(min(times.values(), default=0) - CLOCKS, 0)
 
 
 class Waits(msgspec.Struct, frozen=True):

@@ -14,7 +14,9 @@ import msgspec
 from streams import names, topics
 from streams.codec import Codec
 from streams.config import Settings
-from streams.ops.reader import Reader, committed
+from streams.errors import SetupError
+from streams.ops.reader import Reader
+from streams.ops.scan import committed
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
 from streams.session import Place
@@ -136,7 +138,10 @@ class Watch:
 
     def _ask(self, now: float) -> None:
         groups = {stage.name: names.group(self._topology.name, stage.name) for stage in self._topology.stages}
-        offsets = committed(self._admin, groups.values())
+        try:
+            offsets = committed(self._admin, groups.values())
+        except SetupError:  # a coordinator is moving: the next look comes in a moment
+            return
         self.progress = [
             self._stage(stage, offsets[groups[stage.name]], old, now - self._asked)
             for stage, old in zip(self._topology.stages, self.progress, strict=True)
