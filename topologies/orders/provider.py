@@ -230,7 +230,8 @@ async def connect(settings: Settings) -> AsyncIterator[HttpProvider]:
     if not 0 < seconds <= 15:  # a handler has 60 s and may need three calls
         raise SetupError(f"{text!r} is no deadline", where="TOWPATH_PSP_TIMEOUT", fix="use seconds: above 0, at most 15")
     session = aiohttp.ClientSession(
-        headers={"authorization": f"Bearer {key}"},
+        headers={"authorization": f"Bearer {key}", "accept-encoding": "identity"},
+        auto_decompress=False,  # a short answer may unfold to gigabytes
         timeout=aiohttp.ClientTimeout(total=seconds, connect=min(seconds, 3.0)),
         connector=aiohttp.TCPConnector(limit=64),
     )
