@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-u
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-airflow lint bench lock clean
+.PHONY: help setup demo test test-fast test-airflow prometheus lint bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test-airflow: $(READY) ## Run the DAG in a real Airflow, which gets an environme
 	@test -x .airflow/bin/airflow || { $(BIN)/python -m venv .airflow && \
 	    .airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r deploy/airflow/requirements.txt; }
 	@$(BIN)/python -m pytest tests/integration/test_airflow.py
+
+prometheus: ## Fetch Prometheus and Alertmanager, which some tests need, from Debian's packages into Towpath's cache
+	@deploy/prometheus/fetch
 
 lint: $(READY) ## Check style, format, types and who imports whom
 	@$(BIN)/ruff check

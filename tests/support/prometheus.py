@@ -1,0 +1,169 @@
+"""A real Prometheus, a real Alertmanager, and whoever is told by it: Debian's programs, on this machine.
+
+The one rule: each listens on 127.0.0.1, on a port of its own, and is gone at the end. A test that lacks a program skips, by name; in CI
+it fails.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from streams.jars import cache_directory
+from tests.support.workers import free_port, wait_for
+
+
+def program(*names: str) -> str:
+    """The first of these programs that is here: unpacked by `make prometheus`, or on the PATH."""
+    folder = cache_directory() / "prometheus"
+    for name in names:
+        if found := shutil.which(name, path=f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"):
+            return found
+    missing = f"needs {' or '.join(names)}: make prometheus"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def run(*command: str | Path, directory: Path) -> str:
+    """Run one of the programs to its good end. Returns what it says."""
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+class Server:
+    """A program that serves HTTP. As a context manager it is ended at the end."""
+
+    def __init__(self, directory: Path, *command: str) -> None:
+        """`command` with `{port}` where its port belongs."""
+        self.port = free_port()
+        self._log = directory / f"{Path(command[0]).name}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [word.replace("{port}", str(self.port)) for word in command],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            wait_for(self._ready, 30, "does not serve", self.log)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+    def log(self) -> str:
+        """What it has said."""
+        return self._log.read_text("utf-8", "replace")[-4000:]
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """What a page of its API says, which is JSON. An error's text fails the test."""
+        url = f"http://127.0.0.1:{self.port}{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=30) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(f"{parameters}: {error.read().decode('utf-8', 'replace')}") from None
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, self.log()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+
+class Prometheus(Server):
+    """Prometheus with the configuration `prometheus.yml` of a folder."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(
+            directory,
+            program("prometheus"),
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            "--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        )
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The series that an expression gives now."""
+        found: list[dict[str, Any]] = self.get("/api/v1/query", query=expression)["data"]["result"]
+        return found
+
+    def firing(self) -> list[dict[str, str]]:
+        """The labels of the alerts that fire."""
+        alerts = self.get("/api/v1/alerts")["data"]["alerts"]
+        return [alert["labels"] for alert in alerts if alert["state"] == "firing"]
+
+
+class Alertmanager(Server):
+    """Alertmanager with the configuration `alertmanager.yml` of a folder."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(
+            directory,
+            program("prometheus-alertmanager", "alertmanager"),
+            "--config.file=alertmanager.yml",
+            "--storage.path=alerts",
+            "--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        )
+
+
+class Receiver:
+    """Who is told: a webhook that keeps what comes. As a context manager it is closed at the end."""
+
+    def __init__(self) -> None:
+        told: list[tuple[str, dict[str, Any]]] = []
+        self.told = told
+        """The path that was called, and what was sent there."""
+
+        class Page(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                told.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def alerts(self, path: str) -> list[dict[str, Any]]:
+        """The alerts that came to a path."""
+        return [alert for at, message in self.told if at == path for alert in message["alerts"]]
