@@ -1,7 +1,7 @@
 """A real Prometheus, a real Alertmanager, and whoever is told by it: Debian's programs, on this machine.
 
-The one rule: each listens on 127.0.0.1, on a port of its own, and is gone at the end. A test that lacks a program skips, by name; in CI
-it fails.
+The one rule: each listens on 127.0.0.1, on a port of its own, and is gone at the end. A test that lacks a program skips by
+name; in CI it fails.
 """
 
 import json
