@@ -73,6 +73,7 @@ class Reader:
         self._came: list[int] = []  # assigned, not yet followed
         self._gone: set[int] = set()
         self._subscribed = False
+        self._partitions = 0  # of the lead, when the topics were looked at last
         self.next: dict[Place, int] = {}  # where each followed input goes on after the last commit
         self.group: Any = None  # the group's metadata, as of the last poll
 
@@ -179,6 +180,8 @@ class Reader:
     def _follow(self) -> None:
         """Look up where the new partitions start, and begin to read their tables. Tried again at the next poll if it fails."""
         came = self._came
+        if max(came) >= self._partitions:  # the lead has got more than it had when we started
+            self._check_topics()
         wanted = [TopicPartition(topic, p) for p in came for topic in self._inputs.topics]
         try:
             # A read_committed consumer asks for stable offsets: this waits out an undecided transaction of the last owner.
@@ -254,28 +257,25 @@ class Reader:
 
     # -- the cluster --------------------------------------------------------------------------------------------------
 
-    def _check_topics(self) -> bool:
-        """Whether every followed topic exists and has as many partitions as the lead; `False`: the broker did not answer."""
+    def _check_topics(self) -> None:
+        """See that every followed topic exists and has as many partitions as the lead, if the broker answers."""
         counts = {}
         for topic in self._followed:
             try:
                 found = self._member.list_topics(topic, _ANSWER).topics[topic]
             except KafkaException:
-                return False
+                return
             counts[topic] = 0 if found.error is not None else len(found.partitions)
             if not counts[topic]:
                 raise SetupError("there is no such topic", where=topic, fix="create the topics: towpath topics apply MODULE")
         lead = counts[self._inputs.lead]
         for topic, count in counts.items():
             if count != lead:
-                raise SetupError(
-                    f"has {count} partitions, but {self._inputs.lead} has {lead}",
-                    where=topic,
-                    fix="the topics that a stage reads need one partition count: keys must meet in one process",
-                )
-        return True
+                raise SetupError(f"has {count} partitions, but {self._inputs.lead} has {lead}", where=topic, fix=_LEVEL)
+        self._partitions = lead
 
 
+_LEVEL: Final = "give every topic of the flow as many (kafka-topics.sh --alter), retry and dlq too; keys move: see the runbook"
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 

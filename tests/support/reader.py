@@ -1,10 +1,11 @@
-"""A reader that is none of ours: aiokafka, read_committed, on a thread of its own.
+"""A reader that is none of ours: aiokafka, on a thread of its own.
 
 The one rule: it knows Kafka and nothing of the flow; what it has read is what any client would have read.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, Self, TypeVar
 
@@ -14,10 +15,15 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Reads topics from their beginning while it is entered. `records` holds what has come, per topic, in order of arrival."""
+    """Reads topics from their beginning while it is entered. `records` holds what has come, per topic, in order of arrival.
 
-    def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
+    `arrived` says when each came, in seconds of `time.monotonic`. `isolation`: or `read_uncommitted`.
+    """
+
+    def __init__(self, bootstrap: str, topics: Sequence[str], isolation: str = "read_committed") -> None:
         self.records: dict[str, list[Any]] = {topic: [] for topic in topics}
+        self.arrived: dict[str, list[float]] = {topic: [] for topic in topics}
+        self._isolation = isolation
         self._bootstrap = bootstrap
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="reader", daemon=True)
@@ -67,7 +73,7 @@ class Reader:
     async def _open(self) -> None:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
-            isolation_level="read_committed",
+            isolation_level=self._isolation,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
@@ -85,6 +91,7 @@ class Reader:
 
     async def _read(self) -> None:
         async for record in self._consumer:
+            self.arrived[record.topic].append(time.monotonic())
             self.records[record.topic].append(record)
             self._news.set()
 

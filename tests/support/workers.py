@@ -23,23 +23,30 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     """One `towpath run`. `ends` are the exit codes of its lives that are over; `log` has what all of them said."""
 
-    def __init__(self, directory: Path, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, arguments: tuple[str, ...], environment: Mapping[str, str], module: str = "streams"
+    ) -> None:
         name = "-".join(arguments[1:]) or "worker"
         self.name = f"{name}-{environment.get('TOWPATH_INSTANCE', random.randrange(10**6))}"
         self.port = free_port()
         self.ends: list[int] = []
         self._log = directory / f"{self.name}.log"
-        self._command = [sys.executable, "-m", "streams", "run", *arguments, "--web-port", str(self.port)]
+        self._command = [sys.executable, "-m", module, "run", *arguments, "--web-port", str(self.port)]
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("TOWPATH_")}
         self._environment |= {**environment, "PYTHONFAULTHANDLER": "1"}
         self._frozen = False
         self.start()
 
-    def start(self) -> None:
-        """Start it, or start it again as the same instance."""
+    def start(self, more: Mapping[str, str] | None = None) -> None:
+        """Start it, or start it again as the same instance. `more` is in the environment of this life alone."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command,
+                cwd=ROOT,
+                env=self._environment | dict(more or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     @property
@@ -114,11 +121,12 @@ class Worker:
 
 
 class Crew:
-    """The workers of one flow, ended together. `environment` is what all of them are given."""
+    """The workers of one flow, ended together. `environment` is what all of them are given; `module` what they run."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str], module: str = "streams") -> None:
         self.directory = directory
         self.environment = dict(environment)
+        self._module = module
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Self:
@@ -130,7 +138,7 @@ class Crew:
 
     def start(self, *arguments: str, instance: str) -> Worker:
         """Start a worker of `arguments` (module and stages)."""
-        worker = Worker(self.directory, arguments, self.environment | {"TOWPATH_INSTANCE": instance})
+        worker = Worker(self.directory, arguments, self.environment | {"TOWPATH_INSTANCE": instance}, self._module)
         self.workers.append(worker)
         return worker
 

@@ -1,0 +1,234 @@
+"""The order flow at work on three brokers, and a round of it with a fault in its midst.
+
+The one rule: a round ends when everything that went in has come to its end; then the checker says what it makes of it.
+"""
+
+import contextlib
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from streams import migrate
+from streams.config import Settings
+from streams.history import Anomaly, check
+from streams.store import Inbox
+from tests.faults import collect
+from tests.faults.cluster import Cluster, whole
+from tests.faults.shop import Shop, stocked
+from tests.support.postgres import own_server, raw
+from tests.support.psp import KEY, Psp
+from tests.support.reader import Reader
+from tests.support.workers import Crew, Worker, towpath
+from topologies.orders import orders
+from topologies.orders.stock import stock
+
+MODULE: Final = "topologies.orders"
+BUSY: Final = tuple(stage.name for stage in orders.stages if stage.name != "delivery")  # nobody subscribes
+_PATIENCE: Final = 120.0  # seconds
+_STILL: Final = 90.0  # seconds without any record; an attempt may wait for 60
+_PSP: Final = '{"busy": 0.03, "resets": 0.005}'
+
+
+class Round(msgspec.Struct):
+    """What came of one.
+
+    `recoveries` are in seconds, one for each time that the fault struck; `ends` are exit codes; `failure` is a traceback: the
+    fault did not go as it should, or the flow did not recover from it.
+    """
+
+    orders: int = 0
+    records: int = 0
+    undone: int = 0
+    recoveries: list[float] = []
+    ends: list[int] = []
+    notes: list[str] = []
+    failure: str = ""
+    anomalies: list[Anomaly] = []
+    seconds: float = 0.0
+
+
+class Arena:
+    """Cluster, provider, database, workers, shop and readers. As a context manager all are gone at the end."""
+
+    def __init__(self, rate: float = 25.0, module: str = "streams") -> None:
+        """`rate` is in orders per second; `module` is what a worker runs in the place of `streams`."""
+        self._rate = rate
+        self._module = module
+        self._undo = contextlib.ExitStack()
+        self.partitions = orders.partitions
+        self.round = Round()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="towpath-faults-")))
+            self.cluster = undo.enter_context(Cluster(home / "kafka"))
+            postgres = undo.enter_context(own_server())
+            url = postgres.create("faults")
+            self._store = undo.enter_context(raw(url))
+            self.psp = undo.enter_context(Psp(home, "--faults", _PSP))
+            self.environment = {
+                "TOWPATH_BOOTSTRAP": self.cluster.direct,
+                "TOWPATH_DIR": str(home),
+                "TOWPATH_STORE": url,
+                "TOWPATH_PSP_URL": self.psp.url,
+                "TOWPATH_PSP_API_KEY": KEY,
+                "TOWPATH_PAYMENT_DEADLINE": "30",
+            }
+            towpath(self.environment, "topics", "apply", MODULE)
+            migrate.upgrade(url, migrate.stores(orders))
+            self.shop = Shop(self.cluster.direct, self._rate)
+            self._seed(Settings.load(self.environment))
+            self._readers = undo.enter_context(contextlib.ExitStack())
+            self.reread()
+            theirs = self.environment | {"TOWPATH_BOOTSTRAP": self.cluster.bootstrap}
+            self.crew = undo.enter_context(Crew(home, theirs, self._module))
+            for name in ("a", "b"):
+                self.crew.start(MODULE, instance=name)
+            self.crew.wait_until_ready(120)
+            undo.callback(self.shop.shut)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _seed(self, settings: Settings) -> None:
+        self.seeded = stocked(self.shop._orders)
+        inbox = Inbox(settings.store, "seed", stock)
+        inbox.open()
+        with inbox.batch([], 0.0) as journal:
+            journal.repository.restock(self.seeded)
+        inbox.close()
+
+    # -- a round --------------------------------------------------------------------------------------------------------
+
+    def play(self, fault: Callable[["Arena"], None], patience: float = _STILL) -> Round:
+        """Let a fault happen while orders come in, wait for the end of all, and judge it.
+
+        Whatever does not come to its end, because nothing moves any more for `patience` seconds, is the checker's to name.
+        """
+        self.round = result = Round()
+        began, before = time.monotonic(), collect.ends(self.committed)
+        lives = {worker.name: len(worker.ends) for worker in self.crew.workers}
+        self.shop.open()
+        try:
+            self.recovered(began)
+            fault(self)
+        except AssertionError:
+            result.failure = traceback.format_exc()
+        finally:
+            self.shop.shut()
+        self._settle(patience)
+        for reader in (self.committed, self.uncommitted):
+            reader.to_end()
+        self._judge(result, before)
+        result.ends = [end for worker in self.crew.workers for end in worker.ends[lives.get(worker.name, 0) :]]
+        result.seconds = time.monotonic() - began
+        return result
+
+    def _settle(self, patience: float) -> None:
+        """Wait until every order has come to its end and no stage has anything left, or until nothing moves any more."""
+        count, since = 0, time.monotonic()
+        while self._left():
+            if (now := self.committed.count(*collect.TOPICS)) != count:
+                count, since = now, time.monotonic()
+            if time.monotonic() - since > patience:
+                self.note(f"nothing moves any more: {'; '.join(self._left()[:3])}")
+                return
+            self.last(0.5)
+
+    def _left(self) -> list[str]:
+        """What has not come to its end yet."""
+        missing = set(self.shop.sent) - {record.key for record in self.committed.records[collect.TOLD]}
+        if missing:
+            return [f"{len(missing)} of {len(self.shop.sent)} orders"]
+        return collect.behind(self.committed, collect.committed(self.cluster.direct, self.partitions))
+
+    def _judge(self, result: Round, before: collect.Marks) -> None:
+        offsets = collect.committed(self.cluster.direct, self.partitions)
+        history = collect.history(self.committed, self.uncommitted, offsets, before)
+        history.effects = collect.effects(self.psp)
+        history.balances = collect.balances(self.committed, self.psp, self._store, self.seeded)
+        result.orders = len(self.shop.sent)
+        result.records = sum(seen.committed for seen in history.records)
+        result.undone = len(history.records) - result.records
+        result.anomalies = check(history)
+
+    # -- what a fault may use -------------------------------------------------------------------------------------------
+
+    def reread(self) -> None:
+        """Read everything from its beginning, also partitions that are new."""
+        self._readers.close()
+        self.committed = self._readers.enter_context(Reader(self.cluster.direct, collect.TOPICS))
+        self.uncommitted = self._readers.enter_context(Reader(self.cluster.direct, collect.EVENTS, "read_uncommitted"))
+
+    def whole(self) -> None:
+        """Wait until the cluster is."""
+        admin = self.cluster.admin()
+        self.wait(lambda: whole(admin), _PATIENCE, "the cluster is not whole", self.cluster.logs, step=0.3)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All of them, first to last."""
+        return self.crew.workers
+
+    def wait(
+        self, done: Callable[[], bool], seconds: float, what: str, more: Callable[[], str] = str, step: float = 0.1
+    ) -> None:
+        """Wait until it is so. Whoever ends meanwhile is started again, as a supervisor does."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what} after {seconds:.0f} s\n{more()}")
+            self.crew.supervise()
+            self.committed.pause(step)
+
+    def last(self, seconds: float) -> None:
+        """Let the fault last."""
+        until = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() >= until, seconds + 60, "time stands still")
+
+    def recovered(self, since: float, patience: float = _PATIENCE) -> float:
+        """Wait until every stage has committed again on each of its partitions. Seconds from `since` to the last of these."""
+        missing = {(stage, number) for stage in BUSY for number in range(self.partitions)}
+        arrived, records = self.committed.arrived[collect.RECEIPTS], self.committed.records[collect.RECEIPTS]
+        at = len(records)
+        while at and arrived[at - 1] > since:
+            at -= 1
+        when = since
+
+        def done() -> bool:
+            nonlocal at, when
+            while at < len(records) and missing:
+                receipt = collect.CONTRACTS.decode(records[at].value)
+                reached = {(receipt["stage"], span["partition"]) for span in receipt["ranges"]} & missing
+                if reached:
+                    missing.difference_update(reached)
+                    when = arrived[at]
+                at += 1
+            return not missing
+
+        self.wait(done, patience, "not every partition is at work again", lambda: f"{sorted(missing)}\n{self.crew.logs()}")
+        return when - since
+
+    def struck(self, since: float) -> None:
+        """Wait for the recovery from a fault that ended at `since`, and note how long it took."""
+        self.round.recoveries.append(self.recovered(since))
+
+    def note(self, text: str) -> None:
+        """Something for the page."""
+        self.round.notes.append(text)
+
+    def owned(self, *, but: Worker | None = None) -> bool:
+        """Whether every partition of every stage is owned by a worker other than `but`."""
+        owned: dict[str, set[int]] = {stage.name: set() for stage in orders.stages}
+        for worker in self.workers:
+            if worker is not but:
+                for stage, partitions in worker.owned().items():
+                    owned[stage] |= partitions
+        return all(partitions == set(range(self.partitions)) for partitions in owned.values())

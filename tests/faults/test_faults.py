@@ -1,0 +1,45 @@
+"""Three minutes of `make faults`: the order flow on three brokers, a few faults at once; and that the suite can fail at all."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.arena import Arena
+from tests.faults.on_brokers import kill as kill_broker
+from tests.faults.on_network import between_worker_and_broker
+from tests.faults.page import Result
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    with Arena(rate=15) as made:
+        yield made
+
+
+def test_nothing_is_lost_doubled_or_overtaken_when_workers_brokers_and_the_network_fail(arena: Arena) -> None:
+    def blows(arena: Arena) -> None:
+        arena.workers[0].kill()
+        arena.workers[0].start()
+        kill_broker(arena, arena.cluster.nodes[0])
+        between_worker_and_broker("black-hole")(arena)
+        arena.workers[1].kill()
+        arena.workers[1].start()
+        arena.struck(time.monotonic())
+
+    found = arena.play(blows)
+    assert found.anomalies == []
+    assert found.records > 5 * found.orders, "the orders did not go through the flow: this run shows nothing"
+
+
+def test_a_worker_that_commits_offsets_beside_the_transaction_is_found_out() -> None:
+    def kills(arena: Arena) -> None:
+        for turn in range(4):
+            arena.workers[turn % 2].kill()
+            arena.workers[turn % 2].start()
+            arena.last(8)
+
+    with Arena(rate=15, module="tests.faults.broken") as broken:
+        assert broken.play(kills, patience=15).anomalies, Result("broken", broken.round).line()
