@@ -17,6 +17,7 @@ from streams.receipts import Receipts
 from streams.record import Record
 from streams.session import Place, Polled, Session
 from streams.stage import Stage
+from streams.tally import Tally
 from streams.work import Crew, Work
 
 log = logging.getLogger("towpath.engine")
@@ -51,6 +52,7 @@ class Engine:
         effects: Effects | None,
         clock: Callable[[], float],
         block: Block,
+        tally: Tally | None = None,
     ) -> None:
         self.stage = stage
         self.session = session
@@ -58,6 +60,7 @@ class Engine:
         self.gate = Gate(stage, session)
         self.next: dict[Place, int] = {}
         self.totals: dict[str, int] = {"aborted": 0, **{verdict.value: 0 for verdict in Verdict}}
+        self.tally = tally or Tally()
         self._lead = stage.topics[0]
         self._processor = processor
         self._receipts = receipts
@@ -122,6 +125,8 @@ class Engine:
         if (records or work.cycle.partitions) and not await self._commit(work, records):
             return False
         if work.away is not None:
+            if hold is None:
+                self.tally.holds.add(work.away.dependency)
             self.gate.shut(work.away, now)
         elif not waiting:
             self.gate.open()
@@ -159,6 +164,8 @@ class Engine:
         due = [(lane, head.record) for lane in cycle.due(self.stage.batch) if (head := cycle.head(lane)) is not None]
         lanes = [lane for lane, _ in due]
         rest: Sequence[Record] = [*(record for _, record in due), *records]
+        if not rest:  # there may be a probe to make: with nothing to try, it opens the gate
+            await self._handle([], [])
         while rest:
             group = self._deaths.group(rest)
             mine, new = lanes[: len(group)], group[len(lanes) :]
@@ -184,6 +191,7 @@ class Engine:
     # -- transactions ---------------------------------------------------------------------------------------------------
 
     async def _commit(self, work: Work, records: Sequence[Record]) -> bool:
+        began = self._clock()
         offsets = {(record.topic, record.partition): record.offset + 1 for record in records}
         for partition in work.cycle.partitions | {record.partition for record in records}:
             # Parked work moves no offset, but its partition's is sent: that is what fences a zombie. The marker is there too.
@@ -204,6 +212,7 @@ class Engine:
         self.next.update(offsets)
         for verdict, count in work.verdicts.items():
             self.totals[verdict.value] += count
+        self.tally.committed(work, records, receipt, (began, self._clock()))
         return True
 
     async def _commit_markers(self, markers: Mapping[int, str]) -> bool:
@@ -237,6 +246,7 @@ class Engine:
         for claim in polled.gained:
             self.lanes.gained(claim.partition)
             self.gate.gained(claim.partition)
+            self.tally.restore.add(claim.waited)
             self._deaths.gained(claim.partition, claim.metadata, self._clock())
             self.next.update({(topic, claim.partition): offset for topic, offset in claim.offsets.items()})
         if polled.gained or polled.table:  # an operator's tombstone makes room as well

@@ -5,7 +5,7 @@ The one rule: nothing happens outside its calls. `poll` returns at once what is 
 is a frozen process.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -61,10 +61,19 @@ class MemorySession:
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
         """One transaction, or `Aborted`, or `Fenced`."""
+        for _ in self.committing(outputs, offsets, metadata):
+            pass
+
+    def committing(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> Iterator[str]:
+        """`commit`, step by step, so that others may do something meanwhile, or the process stop.
+
+        It yields `sent` when the outputs are written, `ready` when the offsets are, and `committed` when all of it has happened
+        and the process does not know that yet.
+        """
         self._check_alive()
         positions = {place: Position(offset, metadata) for place, offset in offsets.items()}
         try:
-            self._transact(outputs, positions)
+            yield from self._transact(outputs, positions)
         except ReplyLost:
             self._settle(positions)
         except Aborted:
@@ -84,6 +93,16 @@ class MemorySession:
     def resume(self, partitions: Iterable[int]) -> None:
         """Take up the inputs of these partitions again."""
         self._set_paused(partitions, paused=False)
+
+    def beat(self) -> None:
+        """Stay in the group without a poll, as a process does whose handlers take long."""
+        if self._member is not None:
+            self._group.beat(self._member)
+
+    def reads_table_from(self, partition: int) -> float:
+        """The offset up to which it has read the table of a partition; infinite for one that it does not own."""
+        owned = self._owned.get(partition)
+        return owned.table_at if owned is not None else float("inf")
 
     def close(self) -> None:
         """Leave the group."""
@@ -128,7 +147,8 @@ class MemorySession:
         marked = {p: self._owned[p].committed[lead] for p in partitions if self._owned[p].marked}
         if marked and not self._over:
             with suppress(Aborted, Fenced, ReplyLost):  # then the next owner takes it for a death, and is careful for nothing
-                self._transact([], {(lead, p): Position(position.offset, "") for p, position in marked.items()})
+                for _ in self._transact([], {(lead, p): Position(position.offset, "") for p, position in marked.items()}):
+                    pass
 
     def _read_tables(self, polled: Polled, limit: int) -> None:
         if self._inputs.table is None:
@@ -167,7 +187,7 @@ class MemorySession:
             records, owned.reading[topic] = log.read(owned.reading[topic], limit - len(polled.records))
             polled.records += records
 
-    def _transact(self, outputs: Sequence[Output], positions: Mapping[Place, Position]) -> None:
+    def _transact(self, outputs: Sequence[Output], positions: Mapping[Place, Position]) -> Iterator[str]:
         strangers = [place for place in positions if not self._is_claimed(place)]
         try:
             if self._member is None or strangers:
@@ -175,13 +195,16 @@ class MemorySession:
             self._producer.begin()
             for output in outputs:
                 self._producer.send(output)
+            yield "sent"
             self._producer.send_offsets(self._group, self._group_name, self._member, positions)
+            yield "ready"
             self._producer.commit()
         except (Aborted, UnknownMember) as error:
             self._producer.abort()
             if isinstance(error, UnknownMember):
                 raise Aborted(str(error)) from error
             raise
+        yield "committed"
 
     def _is_claimed(self, place: Place) -> bool:
         owned = self._owned.get(place[1])

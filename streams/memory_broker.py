@@ -135,6 +135,10 @@ class MemoryBroker:
         """The process dies (`Crashed`) in its next commit: with the transaction open, or just after it was `committed`."""
         self._faults[transactional_id].append("crash-after" if committed else "crash-before")
 
+    def forget_faults(self) -> None:
+        """None of the faults that are still to come does."""
+        self._faults.clear()
+
     # What a session and a producer use.
 
     def logs(self, topic: str) -> list[Log]:

@@ -63,6 +63,11 @@ class Group:
         if member is None or member.generation != membership.generation:
             raise UnknownMember(f"{membership.member} of generation {membership.generation} is not in the group")
 
+    def beat(self, membership: Membership) -> None:
+        """A sign of life between two heartbeats, as a client's own thread gives it; it changes nothing else."""
+        if (member := self._members.get(membership.member)) is not None:
+            member.seen = self._now()
+
     def heartbeat(self, membership: Membership) -> tuple[Membership, frozenset[int], frozenset[int]]:
         """The member's new generation, the partitions that it gives up with this call, and those that it owns from now on."""
         self.check(membership)

@@ -4,7 +4,7 @@ The one rule: a committed reader never passes the last stable offset, so it sees
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
 from typing import Literal, TypeAlias
@@ -90,6 +90,10 @@ class Log:
                 return found, entry.offset
             found.append(entry.record)
         return found, max(start, stop)
+
+    def history(self) -> Iterator[tuple[Record, bool]]:
+        """All records that are still there, and whether each is committed: what a checker looks at."""
+        return ((entry.record, _is_committed(entry)) for entry in self._entries)
 
     def compact(self, *, drop_tombstones: bool) -> None:
         """Keep the last decided record of each key. A tombstone goes in its second pass, or at once by the flag."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, bindparam, delete, select
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from streams import database, migrate
@@ -194,11 +194,13 @@ class Journal:
 class Inbox:
     """A stage's database: the inbox beside the stage's own tables. One thread at a time may use it.
 
-    `consumer` is the stage's consumer group: it names whose events these are. `time_limit`: see `Stage`.
+    `consumer` is the stage's consumer group: it names whose events these are. `time_limit`: see `Stage`. An engine in the
+    place of the URL stays its owner's.
     """
 
-    def __init__(self, url: str, consumer: str, store: Store[Any], *, time_limit: float = 60.0) -> None:
-        self._engine = database.connect(url, time_limit=time_limit)
+    def __init__(self, url: str | Engine, consumer: str, store: Store[Any], *, time_limit: float = 60.0) -> None:
+        self._owned = isinstance(url, str)
+        self._engine = database.connect(url, time_limit=time_limit) if isinstance(url, str) else url
         self._consumer = consumer
         self._store = store
         self._one_by_one = False
@@ -263,4 +265,5 @@ class Inbox:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._engine.dispose()
+        if self._owned:
+            self._engine.dispose()

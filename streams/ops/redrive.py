@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 
@@ -20,13 +20,25 @@ from streams.errors import Aborted, Fenced, SetupError
 from streams.ops.cases import Book
 from streams.ops.takeover import take_over
 from streams.parked import Parked, tombstone
-from streams.record import Output, Record
+from streams.record import Output, Record, event_info
 from streams.topology import Topology
 
 BATCH: Final = 100
 """Cases in one transaction at most."""
 _TRIES: Final = 3
 _REASON: Final = 1000  # characters; each of them travels with the case from then on
+
+
+class Writing(Protocol):
+    """Who writes what was decided; `streams.kafka_writer` has it."""
+
+    def write(self, outputs: Sequence[Output]) -> None:
+        """One transaction. Raises `Aborted` when it did not happen, and `Fenced`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -68,8 +80,8 @@ class Desk:
     Every call that writes raises `Fenced` once a later desk is open; what was committed before stays, nothing is half done.
     """
 
-    def __init__(self, book: Book, who: str, reason: str) -> None:
-        """Raises `SetupError` if the cluster does not let us write."""
+    def __init__(self, book: Book, who: str, reason: str, *, writer: Writing | None = None) -> None:
+        """Raises `SetupError` if the cluster does not let us write. `writer` is for a cluster that is none: a simulation's."""
         if len(reason) > _REASON:
             raise SetupError(f"a reason of {len(reason)} characters", fix=f"say it in {_REASON}")
         self.book = book
@@ -77,8 +89,10 @@ class Desk:
         self.reason = _clean(reason)
         self.topology: Topology = book.topology
         self._encode = book.codec.encoder(Case)
-        properties = topics.properties(book.settings, {"message.max.bytes": 2_097_152})  # as the topics take it
-        self._writer = take_over(properties, names.cases_operator(book.topology.name), "an operator")
+        if writer is None:
+            properties = topics.properties(book.settings, {"message.max.bytes": 2_097_152})  # as the topics take it
+            writer = take_over(properties, names.cases_operator(book.topology.name), "an operator")
+        self._writer = writer
         book.read(decided=True)
 
     def __enter__(self) -> Self:
@@ -230,7 +244,7 @@ class Desk:
         stage = next((stage for stage in self.topology.stages if stage.name == case.stage), None)
         if stage is None:
             return _step(case, "failed", f"the topology has no stage {case.stage!r} any more")
-        if case.topic not in stage.topics:
+        if case.topic not in {event_info(cls).topic for cls in (*stage.consumes, *stage.timers)}:
             return _step(case, "failed", f"stage {case.stage!r} does not consume {case.topic} any more")
         return None
 

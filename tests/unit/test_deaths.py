@@ -1,8 +1,11 @@
 """Which record kills its process: found in three deaths, whoever else is there; and nobody is suspected for nothing."""
 
+import msgspec
 import pytest
 
+from streams import names
 from streams.deaths import RUN, Deaths
+from streams.parked import Parked, tombstone
 from streams.record import Record
 from streams.testing import Simulation
 from tests.support import moves
@@ -153,3 +156,21 @@ def test_what_waits_for_a_dependency_is_not_through_and_is_looked_at_as_closely_
         flow.run(seconds=15)
         waiting = flow.parked("play")[0].record
         assert flow.workers[0].engine._deaths.markers([waiting]) == {waiting.partition: "deaths=1"}
+
+
+def test_who_waits_for_a_dependency_after_a_death_goes_on_when_nothing_is_left_to_ask_it_with() -> None:
+    """Found by the simulator: it span on a probe that it never made, and took nothing in."""
+    at = moves.World()
+    with moves.start(moves.make(), at) as flow:
+        flow.produce(Asked("a", 0))
+        flow.run()
+        restart(flow)
+        at.away = True
+        record = flow.produce(Asked("a", 1))
+        flow.run(seconds=15)
+        operator = tombstone(Parked(record, 0), names.retry("moves", "play"), "operator")
+        flow.broker.produce(*msgspec.structs.astuple(operator))
+        at.away = False
+        flow.produce(Asked("b", 2))
+        flow.run(seconds=15)
+        assert [answer.number for answer in flow.outputs(Answered)] == [0, 2]

@@ -7,9 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from streams.codec import Codec
+from streams.dead import Case
 from streams.errors import Retry, SetupError
 from streams.record import event
+from streams.registry import FolderRegistry
 from streams.release import bring_ours, lock_schemas
+from streams.simulator.desk import SimulatedDesk
 from streams.stage import Backoff, Context, Later, Stage
 from streams.testing import Simulation
 from streams.topology import Topology
@@ -94,6 +98,17 @@ def test_one_that_fails_is_tried_again(tmp_path: Path) -> None:
         running.produce(Booked("blue", 1))
         running.run(70)
         assert len(running.outputs(Freed)) == 1
+
+
+def test_one_that_died_can_be_redriven(tmp_path: Path) -> None:
+    """Found by the simulator: the desk said that the stage does not consume it."""
+    topology = flow(tmp_path, failures=5)
+    with Simulation(topology) as running:
+        running.produce(Booked("blue", 1))
+        running.run(70)
+        (case,) = running.cases()
+        desk = SimulatedDesk(running.broker, topology, Codec([*topology.events, Case], FolderRegistry(tmp_path)))
+        assert [step.done for step in desk.redrive([case])] == ["redriven"]
 
 
 def test_a_timer_that_nobody_handles_is_a_mistake_of_the_declaration(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""The database of a simulated run: SQLite in memory, with connections that break where they are told to.
+
+The one rule: the product's own statements run on a real database; what is simulated is only that it goes away.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import NullPool
+
+from streams import store
+from streams.stage import Store
+
+Watch = Callable[[str, "Link"], None]
+"""Called before each statement (`statement`), and before (`commit`) and after (`committed`) each commit."""
+
+
+class LostConnection(sqlite3.OperationalError):
+    """What SQLite says when its file cannot be reached; the transaction is gone."""
+
+    sqlite_errorcode = 10  # SQLITE_IOERR
+
+
+class _Cursor(sqlite3.Cursor):
+    def execute(self, sql: str, parameters: Any = ()) -> "_Cursor":
+        link: Any = self.connection
+        if link.watch is not None:
+            link.watch("statement", link)
+        super().execute(sql, parameters)
+        return self
+
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> "_Cursor":
+        link: Any = self.connection
+        if link.watch is not None:
+            link.watch("statement", link)
+        super().executemany(sql, parameters)
+        return self
+
+
+class Link(sqlite3.Connection):
+    """The connection that all workers of a run share: only one of them has a transaction at any time."""
+
+    watch: Watch | None = None
+
+    def cursor(self, factory: Any = None) -> Any:  # noqa: ARG002  # ours, whoever asks
+        """A cursor that is watched."""
+        return super().cursor(_Cursor)
+
+    def commit(self) -> None:
+        """End the transaction, watched."""
+        if self.watch is not None:
+            self.watch("commit", self)
+        super().commit()
+        if self.watch is not None:
+            self.watch("committed", self)
+
+    def lose(self) -> None:
+        """Break: the open transaction is undone. Raises `LostConnection`."""
+        super().rollback()
+        raise LostConnection("disk I/O error")
+
+    def close(self) -> None:
+        """Give it back. What was open is undone, as the end of a process undoes it."""
+        if self.in_transaction:
+            super().rollback()
+
+    def end(self) -> None:
+        """Close it for good."""
+        super().close()
+
+
+class Disk:
+    """Databases with the tables of some stores, one after the other: `fresh` makes each. One engine serves them all."""
+
+    def __init__(self, stores: Iterable[Store[Any]]) -> None:
+        self._link: Link | None = None
+        self.engine: Final[Engine] = create_engine(
+            "sqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True, skip_autocommit_rollback=True
+        )
+        event.listen(self.engine, "begin", _begin)
+        self._image = b""
+        link = self.fresh(None)
+        with self.engine.begin() as connection:
+            for tables in (store.tables, *(each.tables for each in stores)):
+                tables.create_all(connection)
+        self._image = link.serialize()
+
+    def fresh(self, watch: Watch | None) -> Link:
+        """A new database in the place of the last one, with empty tables."""
+        if self._link is not None:
+            self._link.end()
+        self._link = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Link)
+        if self._image:
+            self._link.deserialize(self._image)
+        self._link.execute("PRAGMA foreign_keys=ON")
+        self._link.watch = watch
+        return self._link
+
+    def _connect(self) -> Link:
+        assert self._link is not None, "fresh comes first"  # noqa: S101  # for mypy
+        return self._link
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
