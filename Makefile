@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-u
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-airflow prometheus lint bench lock clean
+.PHONY: help setup demo test test-fast test-airflow prometheus lint faults bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ lint: $(READY) ## Check style, format, types and who imports whom
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+faults: $(READY) ## Let faults happen to the order flow on three brokers (30 minutes): make faults FAULT=broker-kill
+	@$(BIN)/python -m tests.faults $(FAULT)
 
 bench: $(READY) ## Measure throughput and latency beside a bare librdkafka copy
 	@$(BIN)/python -m tests.bench

@@ -88,7 +88,7 @@ class Shop:
                 "lines": [line] * 1000,
             }
             self.sent.append(key.encode())
-            self._produce("orders.submitted", key, CONTRACTS.encode("OrderSubmitted", order))
+            self._produce("orders.submitted", key, CONTRACTS.encode("OrderSubmitted", order | {"lines": [line] * 1000}))
 
     def _run(self) -> None:
         begin, first = time.monotonic(), self._number
