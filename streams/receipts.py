@@ -7,7 +7,6 @@ Of each consumed record one of these is so: it has outputs (whose `cause` is its
 topic, or it is dead.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -70,9 +69,7 @@ class Receipts:
 
         It is the same again until `kept` says that the transaction has happened.
         """
-        outputs = Counter([output.topic for output in work.outputs])
-        for topic in self._own:
-            outputs.pop(topic, None)
+        outputs = {topic: count for topic, count in work.sent.items() if topic not in self._own}
         cycle = work.cycle
         receipt = Receipt(
             self._stage,
@@ -84,7 +81,7 @@ class Receipts:
             tuple([Span(*place, *ends) for place, ends in moved.items() if ends[0] < ends[1]]),
             consumed,
             {verdict.value: count for verdict, count in work.verdicts.items()},
-            dict(outputs),
+            outputs,
             cycle.entered - work.timers,
             cycle.left,
             work.timers,

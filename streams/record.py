@@ -15,6 +15,8 @@ Headers = tuple[Header, ...]
 
 ID: Final = "id"
 CAUSE: Final = "cause"
+BORN: Final = "born"
+"""When the source's record that an event goes back to was written: milliseconds since the Unix epoch, in decimal digits."""
 
 T = TypeVar("T", bound=type)
 

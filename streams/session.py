@@ -34,12 +34,14 @@ class Claim(msgspec.Struct, frozen=True):
     """A partition that this session has come to own: where each input starts, and the lead's commit metadata.
 
     The metadata is empty when the last owner let go of the partition in good order: by `close`, or in a rebalance that it
-    took part in. It is what was committed last when the owner died.
+    took part in. It is what was committed last when the owner died. `waited` is how long it took from the assignment on, in
+    seconds.
     """
 
     partition: int
     offsets: Mapping[str, int]
     metadata: str = ""
+    waited: float = 0.0
 
 
 class Polled(msgspec.Struct):

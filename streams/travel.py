@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from streams.codec import Codec
 from streams.errors import Reject
-from streams.record import CAUSE, ID, Header, Headers, Output, Record, event_info
+from streams.record import BORN, CAUSE, ID, Header, Headers, Output, Record, event_info
 
 OUTPUT_LIMIT: Final = 1_000_000
 """Bytes of key, value and headers that one output may have: a broker takes 1,048,588 for a whole batch by default."""
@@ -56,14 +56,17 @@ class Travel:
     def __init__(self, record: Record) -> None:
         ids: list[bytes | None] = []
         through: list[Header] = []
-        size = 0
+        size, born = 0, False
         for header in record.headers:
             name, value = header
             if name == ID:
                 ids.append(value)
             elif name != CAUSE:
                 through.append(header)
+                born = born or name == BORN
                 size += len(name) + (len(value) if value else 0)
+        if not born and record.timestamp > 0:  # it comes from a source: how long the flow takes is counted from here
+            through.append((BORN, b"%d" % record.timestamp))
         self.cause = _id_of(record, ids[0] if ids else None)
         self.large = size > _LONG or len(through) > _MANY
         self._through = through

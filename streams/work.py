@@ -4,7 +4,9 @@ The one rule: every record that goes in comes out as outputs, as a parked record
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -46,7 +48,8 @@ class Work:
     `careful`: a marker names what is at hand, so of parked records no more may go than lanes are due.
     `outputs` do not hold the cycle's own writes. `away` is the failure of an `unavailable`: what came after it was parked.
     `crashed` are the places of condemned records that died here. The rest is for the receipt: `silent` are the records that
-    were done without an output to a topic.
+    were done without an output to a topic. For the metrics: `retried` attempts were not a record's first, `errors` are what
+    records died of.
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class Work:
         self.away: Failure | None = None
         self.crashed: list[str] = []
         self.silent: list[Record] = []
-        self.timers = self.dead = self.held = self.resolved = 0
+        self.timers = self.dead = self.held = self.resolved = self.retried = 0
+        self.errors: list[str] = []
         self._crew = crew
         self._probing = probing
         self._condemned = condemned
@@ -99,6 +103,11 @@ class Work:
             await self._side_by_side(due, records)
         else:
             await self._in_order(due, records)
+
+    @cached_property
+    def sent(self) -> Counter[str]:
+        """How many outputs there are by topic, once all of it is done."""
+        return Counter([output.topic for output in self.outputs])
 
     def park(self, records: Sequence[Record]) -> None:
         """Let records wait without an attempt."""
@@ -166,6 +175,7 @@ class Work:
         cycle = self.cycle
         while self.away is None and self._room > 0 and (head := cycle.head(lane)) is not None:
             self._room -= 1
+            self.retried += head.attempt > 0
             attempt = head.attempt + 1
             outcome = await self._attempt(head.record, attempt)
             self.verdicts[outcome.verdict] = self.verdicts.get(outcome.verdict, 0) + 1
@@ -222,6 +232,7 @@ class Work:
             letter, case, encoded = self._crew.dead.bury(parked, outcome.verdict, cycle.now)
             self.outputs += (letter, case)
             self.dead += 1
+            self.errors.append(failure.kind if failure else outcome.verdict.value)
             if stage.after_dead == "continue":
                 if lane is not None:
                     cycle.complete(lane)

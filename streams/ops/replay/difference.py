@@ -12,10 +12,10 @@ from streams.codec import decode_any
 from streams.errors import DecodeError
 from streams.ops.replay.evidence import Emitted
 from streams.ops.show import text
-from streams.record import Headers
+from streams.record import BORN, Headers
 from streams.registry import Registry
 
-TRACE: Final = frozenset({"traceparent", "tracestate", "baggage"})
+TRACE: Final = frozenset({"traceparent", "tracestate", "baggage", BORN})
 _LONGEST: Final = 200
 """Fields of one output that are listed: a shape is for people."""
 
