@@ -181,8 +181,8 @@ class Work:
             self.verdicts[outcome.verdict] = self.verdicts.get(outcome.verdict, 0) + 1
             if outcome.verdict is Verdict.DONE:
                 self._emit(head.record, outcome)
-                if head.case:
-                    self.outputs.append(self._crew.dead.resolve(head.case, cycle.now))
+                if (resolved := self._crew.dead.resolve(head.case, cycle.now)) is not None:
+                    self.outputs.append(resolved)
                     self.resolved += 1
                 cycle.complete(lane)
             elif outcome.verdict is Verdict.UNAVAILABLE:
