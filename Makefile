@@ -24,7 +24,7 @@ test: $(READY) ## Run every test, also against a real Kafka, three files at a ti
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-fast: $(READY) ## Run the tests that need no Kafka
-	@$(BIN)/python -m pytest tests/unit tests/property
+	@$(BIN)/python -m pytest tests/unit tests/property tests/hostile
 
 test-airflow: $(READY) ## Run the DAG in a real Airflow, which gets an environment of its own: .airflow
 	@test -x .airflow/bin/airflow || { $(BIN)/python -m venv .airflow && \

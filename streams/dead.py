@@ -15,7 +15,8 @@ import msgspec
 
 from streams import names
 from streams.codec import Codec
-from streams.parked import Parked, place
+from streams.errors import DecodeError
+from streams.parked import Parked, number, place
 from streams.process import Failure, Verdict
 from streams.record import Header, Headers, Output, Record, event
 from streams.travel import event_id
@@ -27,6 +28,7 @@ TIMESTAMP: Final = "dead-timestamp"
 CASE: Final = "dead-case"
 LAST_FAILED: Final = "dead-last-failed"
 """With `dead-case` it tells the letters of one case apart: a redriven record may die again."""
+_MOST: Final = 2**63 - 1  # attempts: what a case holds
 
 
 class State(enum.StrEnum):
@@ -86,10 +88,10 @@ class DeadLetters:
         record, failure = parked.record, parked.failure or Failure("Unknown", "", "Unknown")
         key = case_id(self._stage, record)
         died = Decision(_time(now), self._who, "died", f"{failure.kind}: {failure.message}")
-        if parked.case:
-            old = self._decode(parked.case)
+        old = self._case_of(parked.case)
+        if old is not None:
             key, first, before = old.case_id, old.first_failed_at, old.decisions
-            edited, attempts = old.edited_value, old.attempts + parked.attempt
+            edited, attempts = old.edited_value, min(old.attempts + parked.attempt, _MOST)
         else:
             first, before, edited, attempts = _time(parked.first or now), (), None, parked.attempt
         case = Case(
@@ -114,12 +116,21 @@ class DeadLetters:
         encoded = self._encode(case)
         return letter(case, record, self._dlq), self._case_output(key, encoded), encoded
 
-    def resolve(self, case: bytes, now: float) -> Output:
-        """The case of a redriven record that has succeeded."""
-        old = self._decode(case)
+    def resolve(self, case: bytes, now: float) -> Output | None:
+        """The case of a redriven record that has succeeded; None for bytes that are no case."""
+        old = self._case_of(case)
+        if old is None:
+            return None
         resolved = Decision(_time(now), self._who, "resolved", "the redriven record succeeded")
         new = msgspec.structs.replace(old, state=State.RESOLVED, decisions=(*old.decisions, resolved))
         return self._case_output(old.case_id, self._encode(new))
+
+    def _case_of(self, case: bytes) -> Case | None:
+        """What a parked record says of its case: whoever can write to the table can say anything."""
+        try:
+            return self._decode(case) if case else None
+        except DecodeError:
+            return None
 
     def _case_output(self, key: str, encoded: bytes) -> Output:
         return Output(self._cases, key.encode(), encoded)
@@ -143,8 +154,8 @@ def original(letter: Record) -> Record | None:
     headers, ours = unbury(letter)
     try:
         topic, partition, offset = ours[FIRST].rsplit("/", 2)
-        timestamp = int(ours.get(TIMESTAMP, letter.timestamp))
-        return Record(topic, int(partition), int(offset), letter.key, letter.value, headers, timestamp)
+        timestamp = number(ours.get(TIMESTAMP, str(letter.timestamp)))
+        return Record(topic, number(partition), number(offset), letter.key, letter.value, headers, timestamp)
     except (KeyError, ValueError):
         return None
 

@@ -14,10 +14,14 @@ import msgspec
 
 from streams.process import Failure
 from streams.record import CAUSE, ID, Header, Output, Record
+from streams.varint import MAX_MILLIS
 
 BY: Final = "parked-by"
 """Who wrote it: a session's token, or an operator's tool."""
 _OVERHEAD: Final = 700  # bytes of Python objects around a parked record's own bytes, measured
+_LONG: Final = range(-(2**63), 2**63)
+_TIMES: Final = range(MAX_MILLIS + 1)
+_ATTEMPTS: Final = range(2**31)
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -113,24 +117,32 @@ def parse(record: Record) -> tuple[str, Parked | None]:
         source = Record(
             topic,
             int(partition),
-            int(offset),
+            number(offset, _LONG),
             ours.get("parked-key"),
             None if "parked-null" in ours else record.value,
             record.headers[own:],
-            int(ours["parked-timestamp"]),
+            number(ours["parked-timestamp"], _LONG),
         )
         due = ours["parked-due"]
         return by, Parked(
             source,
-            int(ours["parked-seq"]),
-            int(ours["parked-attempt"]),
-            float("inf") if due == b"held" else int(due) / 1000,
-            int(ours.get("parked-first", b"0")) / 1000,
+            number(ours["parked-seq"], _LONG),
+            number(ours["parked-attempt"], _ATTEMPTS),
+            float("inf") if due == b"held" else number(due, _TIMES) / 1000,
+            number(ours.get("parked-first", b"0"), _TIMES) / 1000,
             _failure(ours),
             ours.get("parked-case", b""),
         )
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, KeyError):
         return by, None
+
+
+def number(text: str | bytes, allowed: range = _LONG) -> int:
+    """A number in a header, which anybody may have written. Raises `ValueError` for one that no event could hold."""
+    found = int(text)
+    if found not in allowed:
+        raise ValueError(f"{found} is none that we write")
+    return found
 
 
 def _whole(seconds: float) -> float:

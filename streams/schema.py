@@ -153,11 +153,24 @@ def _depth(node: Node) -> int:
 
 def _parse_json(data: bytes, where: str) -> object:
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise SetupError(f"no JSON: {error.msg}", where=f"{where}:{error.lineno}") from error
     except (ValueError, RecursionError) as error:
         raise SetupError(f"no JSON: {error}", where=where) from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object. Of a name that is there twice one reader takes the first, another the last: that is no contract."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return found
+
+
+def _no_number(word: str) -> object:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 class _Reader:

@@ -71,6 +71,12 @@ def write_time(n: int) -> bytes:
 
 
 def to_millis(time: datetime) -> int:
-    """Milliseconds since the Unix epoch, rounded down. Raises `TypeError` for a time without a zone."""
+    """Milliseconds since the Unix epoch, rounded down.
+
+    Raises `TypeError` for a time without a zone, `OverflowError` for one whose zone puts it outside year 1 to 9999.
+    """
     delta = time - EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+    millis = (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+    if not MIN_MILLIS <= millis <= MAX_MILLIS:
+        raise OverflowError("a time outside year 1 to 9999")
+    return millis

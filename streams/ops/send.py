@@ -27,6 +27,8 @@ Complain = Callable[[int, str], None]
 """Told of a line that did not go: its number, from 1, and why."""
 
 _GZIP: Final = b"\x1f\x8b"
+LONGEST: Final = 16 << 20
+"""Bytes of a line: far more than a topic takes. A packed file of a megabyte may hold a line of a gigabyte."""
 
 
 class Sent(msgspec.Struct):
@@ -84,10 +86,13 @@ class Sender:
             self._producer.poll(wait)  # acknowledgements come in meanwhile
 
     def _take(self, number: int, line: bytes) -> None:
+        if len(line) >= LONGEST:
+            self._refuse(number, f"longer than {LONGEST:,} bytes")
+            return
         try:
             event = check(line, self._event)
             value = self._encode(event)
-        except (msgspec.MsgspecError, EncodeError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, EncodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(number, str(error))
             return
         key = str(getattr(event, self._key)).encode()
@@ -150,12 +155,19 @@ def _fields(known: Any) -> Mapping[str, Any]:
 
 
 def lines(file: str, stdin: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, or of `stdin` for `-`, unpacked if gzipped. Raises `SetupError` where they cannot be read."""
+    """The lines of a file, or of `stdin` for `-`, unpacked if gzipped. Raises `SetupError` where they cannot be read.
+
+    Of a line that is too long come its first `LONGEST` bytes; the rest of it is passed over.
+    """
     try:
         with stdin if file == "-" else Path(file).open("rb") as raw:
             buffered = io.BufferedReader(cast("io.RawIOBase", raw), 1 << 16)
             packed = buffered.peek(2).startswith(_GZIP)
-            yield from gzip.GzipFile(fileobj=buffered) if packed else buffered
+            source: io.BufferedIOBase = gzip.GzipFile(fileobj=buffered) if packed else buffered
+            while line := source.readline(LONGEST):
+                yield line
+                while len(line) == LONGEST and not line.endswith(b"\n"):
+                    line = source.readline(LONGEST)
     except (OSError, EOFError, zlib.error) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise SetupError(f"cannot be read: {what}", where=file, fix="name a file of JSON lines, plain or gzipped") from None

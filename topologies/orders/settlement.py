@@ -9,7 +9,14 @@ since none waits for another of its order (`order="none"`), the capture goes pas
 from streams.errors import Reject, Retry
 from streams.stage import Backoff, Context, Stage
 from topologies.orders.accounts import Account, accounts
-from topologies.orders.events import OrderDisputed, PaymentCaptured, PaymentDisputed, PaymentRefunded, PaymentSettled
+from topologies.orders.events import (
+    OrderDisputed,
+    PaymentCaptured,
+    PaymentDisputed,
+    PaymentRefunded,
+    PaymentSettled,
+    readable,
+)
 
 settlement = Stage("settlement", retry=Backoff(attempts=8, first=0.5, ceiling=30), store=accounts, order="none")
 
@@ -50,6 +57,8 @@ def give_back(refunded: PaymentRefunded, ctx: Context) -> None:
 
 def _account(told: PaymentSettled | PaymentDisputed | PaymentRefunded, amount: int, ctx: Context) -> Account:
     """The payment that is meant. Raises `Retry` for one that is not on the books (yet), `Reject` where they say otherwise."""
+    if not readable(told.payment_id):  # no database need be asked, and PostgreSQL would not even answer
+        raise Reject("a payment without a readable number")
     account = ctx.use(accounts).find(told.payment_id)
     if account is None:
         raise Retry(f"no payment {told.payment_id} is on our books")

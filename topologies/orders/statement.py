@@ -11,6 +11,7 @@ from typing import Final
 
 from streams.books import Difference, Fact
 from streams.errors import SetupError
+from topologies.orders.money import LARGEST
 
 SOURCE: Final = "statement"
 DAYS: Final = "\0days"
@@ -32,9 +33,12 @@ def lines(paths: Sequence[Path]) -> Iterator[Row]:
                 for number, row in enumerate(csv.DictReader(file), 2):
                     try:
                         at = int(datetime.fromisoformat(row["at"]).astimezone(UTC).timestamp() * 1000)
-                        values = (row["number"], row["kind"], row["payment_id"], int(row["amount_minor"]), row["currency"])
+                        minor = int(row["amount_minor"])
+                        values = (row["number"], row["kind"], row["payment_id"], minor, row["currency"])
                         order = row["order_id"]
-                    except (KeyError, TypeError, ValueError) as error:
+                        if abs(minor) > LARGEST or "\0" in order:
+                            raise ValueError("an amount or an order number that there cannot be")
+                    except (KeyError, TypeError, ValueError, OverflowError) as error:
                         what = f"no line of a statement: {error!r}"
                         raise SetupError(what, where=f"{path}:{number}", fix="give it as the provider made it") from None
                     days.add(at // _DAY)

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 from streams import database, migrate
 from streams.config import Settings
 from streams.stage import Past, Port, Store
-from topologies.orders.events import DeliveryRequested
+from topologies.orders.events import DeliveryRequested, readable
 
 _CHUNK: Final = 500  # customers in one look-up; SQLite before 3.32 takes at most 999 variables
 _FRESH: Final = 5.0  # seconds that `Directory` remembers a subscriber
@@ -104,6 +104,7 @@ class Subscribers:
 
     def _look_up(self, customers: Sequence[str]) -> None:
         self._of |= {customer: [] for customer in customers}
+        customers = [customer for customer in customers if readable(customer)]  # nobody subscribes as any other
         for start in range(0, len(customers), _CHUNK):
             for row in self._connection.execute(_theirs, {"customers": customers[start : start + _CHUNK]}):
                 self._of[row.customer_id].append(row.subscriber_id)

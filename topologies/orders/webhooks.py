@@ -140,7 +140,7 @@ class Intake:
             raise web.HTTPUnauthorized(text=str(error)) from None
         try:
             return _read(webhook_id, body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError, OverflowError) as error:  # nested too deep; a time out of range
             raise web.HTTPBadRequest(text=f"this is no event of a payment: {error}") from None
 
     async def _health(self, _: web.Request) -> web.Response:

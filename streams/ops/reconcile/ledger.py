@@ -13,7 +13,7 @@ import msgspec
 from streams import names
 from streams.books import Fact, Value
 from streams.codec import Codec
-from streams.dead import CASE, FIRST, Case, unbury
+from streams.dead import CASE, Case, original, unbury
 from streams.errors import DecodeError
 from streams.parked import parse
 from streams.receipts import Receipt
@@ -207,14 +207,11 @@ class Ledger:
         self.sql.execute("INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def _letter(self, record: Record, stage: int) -> None:
-        headers, ours = unbury(record)
-        try:
-            topic, partition, offset = ours[FIRST].rsplit("/", 2)
-            place = (self._number.get(topic), int(partition), int(offset))
-        except (KeyError, ValueError):
+        own = original(record)
+        if own is None:
             return  # somebody else's: it is no end of a record of ours
-        own = Record(topic, place[1], place[2], record.key, record.value, headers)
-        row = (stage, *place, event_id(own), _text(record.key), ours.get(CASE), record.timestamp)
+        place = (self._number.get(own.topic), own.partition, own.offset)
+        row = (stage, *place, event_id(own), _text(record.key), unbury(record)[1].get(CASE), record.timestamp)
         self.sql.execute("INSERT INTO letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def _case(self, record: Record, decode: Callable[[bytes | None], Case]) -> None:
