@@ -8,12 +8,13 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TextIO
 from urllib.parse import unquote, urlsplit
 
 from streams.config import Settings
 from streams.stage import AT, HERE
+from streams.trace import incoming
 
 _QUIET: Final = ("faust", "mode", "streams.worker", "aiohttp.access")  # each service's start and stop, each look at /health
 _SECRET_NAME: Final = re.compile(r"secret|password|passwd|token|api_?key|_key$|\.key\.pem|jaas|credential", re.IGNORECASE)
@@ -25,7 +26,7 @@ _MASKS: Final = (
     (re.compile(r"\b(Bearer|Basic)\s+[\w+/=.~-]+", re.IGNORECASE), r"\1 [secret]"),
     (re.compile(r"[\w.+%'-]+@(?:[\w-]+\.)+[A-Za-z]{2,}"), "[e-mail]"),
 )
-_OURS: Final = ("stage", "topic", "partition", "offset", "attempt", "event_id")
+_OURS: Final = ("stage", "topic", "partition", "offset", "attempt", "event_id", "key", "trace_id")
 
 
 def set_up(stream: TextIO, settings: Settings | None = None) -> None:
@@ -35,6 +36,11 @@ def set_up(stream: TextIO, settings: Settings | None = None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def masking(settings: Settings) -> Callable[[str], str]:
+    """What takes out of a text what no line of a log may hold: spans leave the machine as well."""
+    return _Masked(secrets(settings)).mask
 
 
 def secrets(settings: Settings) -> set[str]:
@@ -102,7 +108,10 @@ def _where(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
     known: dict[str, Any] = {}
     if context is not None:
         at = context.record
-        values = (context.stage, at.topic, at.partition, at.offset, context.attempt, context.event_id)
+        trace = context.trace or incoming(at.headers)
+        key = at.key.decode("utf-8", "replace") if at.key is not None else None
+        place = (context.stage, at.topic, at.partition, at.offset, context.attempt)
+        values = (*place, context.event_id, key, trace.trace_id if trace is not None else None)
         known = dict(zip(_OURS, values, strict=True))
     for name in _OURS:
         value = getattr(record, name, known.get(name))

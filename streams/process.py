@@ -125,10 +125,15 @@ class Processor:
                     found.append(source[0](record.value))
         return found
 
-    async def run(self, record: Record, attempt: int, now: float) -> Outcome:
-        """One attempt at one record. `attempt` counts from 1; `now` is in seconds since the Unix epoch."""
+    async def run(self, record: Record, attempt: int, now: float, case: bytes = b"") -> Outcome:
+        """One attempt at one record. `attempt` counts from 1; `now` is in seconds since the Unix epoch.
+
+        `case` is the encoded case of a record that was redriven.
+        """
         self.current = record
-        outcome = self.start(self.read([record])[0], attempt, now)
+        ready = self.read([record])[0]
+        ready[1].case = case
+        outcome = self.start(ready, attempt, now)
         return outcome if isinstance(outcome, Outcome) else await outcome
 
     def read(self, records: Sequence[Record]) -> list[Ready]:
@@ -154,7 +159,7 @@ class Processor:
         self.current = record
         _, function, asynchronous = self._inputs[record.topic]
         cause = travel.cause
-        context = Context(record, cause, self._name, attempt, now, self._resources)
+        context = Context(record, cause, self._name, attempt, now, self._resources, travel.trace)
         journal = self._journal
         HERE.context = context
         try:

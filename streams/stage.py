@@ -21,6 +21,7 @@ from streams.config import Settings
 from streams.errors import SetupError
 from streams.record import Headers, Record, event_info
 from streams.signature import Handler, Later, declared_at, read_handler, short_path
+from streams.trace import Place, Step
 
 __all__ = ["Backoff", "Context", "Handler", "Later", "Past", "Port", "Stage", "Store", "Telling", "declared_at", "short_path"]
 
@@ -107,11 +108,14 @@ class Store(Generic[T]):
 
 
 class Context:
-    """What a handler knows besides its event. `now` is the cycle's time, in seconds since the Unix epoch."""
+    """What a handler knows besides its event. `now` is the cycle's time, in seconds since the Unix epoch.
 
-    __slots__ = ("_resources", "attempt", "event_id", "now", "record", "stage")
+    `trace` says where the attempt stands in a trace, for who calls others in its name; None where traces are off.
+    """
 
-    def __init__(  # built once per record on the hot path, by position
+    __slots__ = ("_resources", "attempt", "event_id", "now", "record", "stage", "trace")
+
+    def __init__(  # noqa: PLR0913, PLR0917  # built once per record on the hot path, by position
         self,
         record: Record,
         event_id: str,
@@ -119,6 +123,7 @@ class Context:
         attempt: int = 1,
         now: float = 0.0,
         resources: Mapping[Any, Any] = types.MappingProxyType({}),
+        trace: Place | Step | None = None,
     ) -> None:
         self.record = record
         self.event_id = event_id
@@ -126,6 +131,7 @@ class Context:
         self.attempt = attempt
         self.now = now
         self._resources = resources
+        self.trace = trace
 
     def use(self, resource: Port[T] | Store[T]) -> T:
         """The open port, or the store's repository inside the batch's database transaction."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from streams.codec import Codec
 from streams.errors import Reject
 from streams.record import BORN, CAUSE, ID, Header, Headers, Output, Record, event_info
+from streams.trace import Place, Step
 
 OUTPUT_LIMIT: Final = 1_000_000
 """Bytes of key, value and headers that one output may have: a broker takes 1,048,588 for a whole batch by default."""
@@ -48,10 +49,11 @@ def _digest(text: str) -> str:
 class Travel:
     """What a record gives its outputs on their way: its id as their `cause`, and the headers that are not ours.
 
-    `large`: these are so many bytes that an output's size has to be looked at.
+    `large`: these are so many bytes that an output's size has to be looked at. The rest is for traces, if there are any: `case`
+    is that of a record that was redriven, `trace` where the attempt stands in one, and `step` the span that outputs name.
     """
 
-    __slots__ = ("_through", "cause", "large")
+    __slots__ = ("case", "cause", "large", "step", "through", "trace")
 
     def __init__(self, record: Record) -> None:
         ids: list[bytes | None] = []
@@ -69,11 +71,17 @@ class Travel:
             through.append((BORN, b"%d" % record.timestamp))
         self.cause = _id_of(record, ids[0] if ids else None)
         self.large = size > _LONG or len(through) > _MANY
-        self._through = through
+        self.through = through
+        self.case = b""
+        self.trace: Place | Step | None = None
+        self.step: Step | None = None
 
     def headers(self, stage: str, index: int) -> Headers:
         """Those of the `index`-th output."""
-        return ((ID, output_id(self.cause, stage, index).encode()), (CAUSE, self.cause.encode()), *self._through)
+        known = output_id(self.cause, stage, index).encode()
+        if self.step is not None:
+            return ((ID, known), (CAUSE, self.cause.encode()), self.step.header(known), *self.through)
+        return ((ID, known), (CAUSE, self.cause.encode()), *self.through)
 
 
 class Writing:

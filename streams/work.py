@@ -177,7 +177,7 @@ class Work:
             self._room -= 1
             self.retried += head.attempt > 0
             attempt = head.attempt + 1
-            outcome = await self._attempt(head.record, attempt)
+            outcome = await self._attempt(head.record, attempt, head.case)
             self.verdicts[outcome.verdict] = self.verdicts.get(outcome.verdict, 0) + 1
             if outcome.verdict is Verdict.DONE:
                 self._emit(head.record, outcome)
@@ -214,11 +214,11 @@ class Work:
         if silent:
             self.silent.append(source)
 
-    async def _attempt(self, record: Record, attempt: int) -> Outcome:
+    async def _attempt(self, record: Record, attempt: int, case: bytes = b"") -> Outcome:
         if self._condemned and record.place in self._condemned:
             self.crashed.append(record.place)
             return Outcome(Verdict.CRASHED, (), _CRASHED)
-        return await self._crew.processor.run(record, attempt, self.cycle.now)
+        return await self._crew.processor.run(record, attempt, self.cycle.now, case)
 
     def _failed(self, parked: Parked, outcome: Outcome, lane: Lane | None) -> None:
         """Park a failed record for its next attempt, or bury it. `lane` is that of a record that was parked already."""

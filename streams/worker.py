@@ -17,27 +17,32 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, TypeVar
 
-import faust
 import mode
 from mode.supervisors import CrashingSupervisor
 
 from streams import names
+from streams.app import Channel, app
 from streams.codec import Codec
 from streams.config import Settings
 from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import SetupError, TowpathError
 from streams.kafka import KafkaSession
-from streams.pages import add_pages, free_port, states
-from streams.process import Processor
-from streams.pulse import Pulse
+from streams.logs import masking
+from streams.pages import add_pages, free_port
+from streams.pulse import Pulse, watch_loop
 from streams.receipts import Receipt, Receipts
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
 from streams.session import Inputs
 from streams.stage import Stage
+from streams.standing import Standing
 from streams.store import Inbox
+from streams.tally import PROCESS, Spread, Tally, ends
+from streams.telemetry import of_worker
 from streams.topology import Topology
+from streams.traced import parts
+from streams.tracing import Tracing
 from streams.version import code_version
 
 log = logging.getLogger("towpath.worker")
@@ -64,23 +69,27 @@ def run(topology: Topology, stages: Sequence[str], settings: Settings, *, web_po
 
 
 async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings, web: tuple[str, int]) -> int:
-    app = _app(topology, web, settings)
-    hosts = [_Host(topology, stage, settings, app) for stage in stages]
+    tracing = Tracing.load(mask=masking(settings))
+    faust = app(topology.name, web, settings)
+    hosts = [_Host(topology, stage, settings, tracing) for stage in stages]
     for host in hosts:
-        app.agent(host.channel, name=host.stage.name, supervisor_strategy=CrashingSupervisor)(host.work)
-    app._extra_services += hosts  # started after the agents, stopped before them
-    add_pages(app, hosts)
+        channel = Channel(faust, host.next)
+        faust.agent(channel, name=host.stage.name, supervisor_strategy=CrashingSupervisor)(host.work)
+    faust._extra_services += hosts  # started after the agents, stopped before them
+    add_pages(faust, hosts)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     for host in hosts:
         host.stopped = stopped
-    app.finalize()
-    await app.start()
+    faust.finalize()
+    await faust.start()
     log.info("%s: stages %s, http://%s:%d/health", topology.name, ", ".join(h.stage.name for h in hosts), *web)
     await stopped.wait()
     await asyncio.gather(*(host.drain() for host in hosts))  # at once: Faust stops one after the other
-    await app.stop()
+    await faust.stop()
+    if tracing is not None:
+        tracing.exporter.close()
     failures = [host.failure for host in hosts if host.failure]
     for failure in failures:
         log.error("%s", failure)
@@ -90,58 +99,20 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
     return 1 if failures else 0
 
 
-class _App(faust.App):  # type: ignore[misc]  # Faust has no types
-    """A Faust app that leaves Kafka to librdkafka."""
-
-    class BootStrategy(faust.App.BootStrategy):  # type: ignore[misc]  # as above
-        """Without it Faust would connect a consumer of its own."""
-
-        enable_kafka = False
-
-
-def _app(topology: Topology, web: tuple[str, int], settings: Settings) -> Any:
-    return _App(
-        f"towpath-{topology.name}",
-        datadir=str(settings.directory / "faust"),
-        web_host=web[0],
-        web_bind=web[0],
-        web_port=web[1],
-        topic_disable_leader=True,
-        autodiscover=False,
-    )
-
-
-class _Channel(faust.Channel):  # type: ignore[misc]  # Faust has no types
-    """A channel that is pulled: each item is what one poll brought."""
-
-    def __init__(self, app: Any, host: "_Host") -> None:
-        super().__init__(app)
-        self._host = host
-
-    async def __anext__(self) -> list[Record]:
-        return await self._host.next()
-
-    def clone(self, **_: Any) -> "_Channel":  # Faust makes one per agent instance; ours holds no state
-        return self
-
-    def derive(self, **_: Any) -> "_Channel":
-        return self
-
-
 class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     """One stage with its session, its thread and its ports."""
 
-    def __init__(self, topology: Topology, stage: Stage, settings: Settings, app: Any) -> None:
+    def __init__(self, topology: Topology, stage: Stage, settings: Settings, tracing: Tracing | None) -> None:
         super().__init__()
         self.stage = stage
         self.failure = ""
         self.stuck_at_end = False
         self.stopped = asyncio.Event()
-        self.channel = _Channel(app, self)
         self.engine: Engine | None = None
         self.stuck = ""
         self._topology = topology
         self._settings = settings
+        self._tracing = tracing
         self._instance = settings.instance or uuid.uuid4().hex[:8]
         self._version = code_version(settings, topology.where)
         self._session: KafkaSession | None = None
@@ -230,14 +201,16 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             properties={"bootstrap.servers": self._settings.bootstrap, **self._settings.kafka},
             outputs=[*(event_info(cls).topic for cls in stage.emits), table, names.receipts(name)],
         )
+        traces = self._tracing.stage(name, stage, self._instance, self._version) if self._tracing else None
+        session, processor, watched = parts(traces, stage, codec, resources, self._session, effects)
         return Engine(
             stage,
-            self._session,
-            Processor(stage, codec, resources),
+            session,
+            processor,
             table,
             DeadLetters(name, stage.name, codec, who=f"{stage.name}/{self._instance}"),
             Receipts(name, stage.name, codec, instance=self._instance, version=self._version),
-            effects=effects,
+            effects=watched,
             clock=time.time,
             block=self.block,
         )

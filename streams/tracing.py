@@ -1,0 +1,252 @@
+"""Spans of a stage at work: what it processes and sends, its database batches and its transactions.
+
+The one rule: nothing of a transaction is exported before it has happened, and a record that nobody wants to see costs next to
+nothing: its header is read, and passed on as it is.
+
+A record goes on in the trace that its `traceparent` names; one without begins a trace, whose id follows from its own. What was
+put off (a retry, a redrive, what a stage sent itself for later) begins a trace of its own with a link to the one before, so
+that no trace grows without end; who failed once is followed from there on. An attempt that fails has a span in any case.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from random import getrandbits
+from typing import Final
+
+from streams import names, semconv
+from streams.export import Exporter, configured, source
+from streams.otlp import Source
+from streams.process import Outcome, Verdict
+from streams.record import Record, event_info
+from streams.stage import Stage
+from streams.trace import (
+    CLIENT,
+    CONSUMER,
+    INTERNAL,
+    PRODUCER,
+    SAMPLED,
+    TRACEPARENT,
+    TRACESTATE,
+    Place,
+    Sampler,
+    Shape,
+    Span,
+    Step,
+    Value,
+    begun_by,
+    incoming,
+    state,
+    write,
+)
+from streams.travel import Travel
+
+_LINKS: Final = 128  # of one span at most, as OpenTelemetry has it
+_KEY: Final = 200  # characters of a record's key
+
+
+class Tracing:
+    """A process's traces: the exporter and what is kept."""
+
+    def __init__(self, exporter: Exporter, sampler: Sampler, mask: Callable[[str], str] = str) -> None:
+        """`mask` takes secrets out of what errors say."""
+        self.exporter = exporter
+        self.sampler = sampler
+        self.mask = mask
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, mask: Callable[[str], str] = str) -> "Tracing | None":
+        """What OTEL_* ask for (see `export.configured`); None if they ask for nothing. Raises `SetupError`."""
+        config = configured(os.environ if environ is None else environ)
+        return cls(Exporter(config), config.sampler, mask) if config is not None else None
+
+    def stage(self, topology: str, stage: Stage, instance: str, version: str) -> "StageTraces":
+        """Those of one stage."""
+        group = names.group(topology, stage.name)
+        known = {
+            semconv.SERVICE_NAME: group,
+            semconv.SERVICE_NAMESPACE: topology,
+            semconv.SERVICE_INSTANCE_ID: instance,
+            semconv.SERVICE_VERSION: version,
+        }
+        return StageTraces(self, source(known, version), stage, group)
+
+
+class StageTraces:
+    """The spans of one stage's transaction at work; they are the exporter's once it has happened."""
+
+    def __init__(self, tracing: Tracing, source: Source, stage: Stage, group: str) -> None:
+        self.sampler = tracing.sampler
+        self.clock = time.time_ns
+        self.database: tuple[int, int, str | None] | None = None
+        self._tracing = tracing
+        self._source = source
+        self._stage = stage.name
+        self._group = group
+        self._timers = frozenset(event_info(cls).topic for cls in stage.timers)
+        self._spans: list[Span] = []
+        self._links: dict[Place, None] = {}
+        self._count = 0
+        self._transaction = trace_id()
+        self._process = {topic: _processing(topic, group) for topic in (*stage.topics, *self._timers)}
+        self._send: dict[str, Shape] = {}
+        self._whole = Shape(f"transaction {group}", INTERNAL, ((semconv.MESSAGING_CONSUMER_GROUP_NAME, group),))
+        self._commit = _operation("commit", semconv.SETTLE, CLIENT, f"commit {group}", _group(group))
+        self._batch = Shape(f"batch {stage.store.name if stage.store else ''}", CLIENT, ((semconv.DB_OPERATION_NAME, "batch"),))
+
+    # -- records --------------------------------------------------------------------------------------------------------
+
+    def begin(self, record: Record, travel: Travel, attempt: int) -> None:
+        """Find out where an attempt stands, and have its outputs say so."""
+        place = incoming(travel.through)
+        later = record.topic in self._timers
+        if attempt == 1 and not travel.case and not later:
+            if place is not None and not place.sampled and self.sampler.parent:
+                travel.trace = place  # passed on as it is
+                return
+            known = begun_by(travel.cause) if place is None else place.trace_id
+            if self.sampler.keeps(known, place):
+                travel.step = travel.trace = _step(known, place, record)
+                self._without_header(travel, new=place is None)
+            elif place is None:  # else the next stage would begin another one
+                travel.trace = fresh = Place(known, known[:16], 0)
+                self._without_header(travel, new=True)
+                travel.through.append((TRACEPARENT, write(fresh)))
+            else:
+                travel.trace = place
+            return
+        old = place or _began(travel)
+        again = begun_by(f"{travel.cause}/{self._stage}/{attempt}/{travel.case.hex()}")
+        if self.sampler.keeps(again, old) if later else self.sampler.errors or old.sampled:
+            travel.step = travel.trace = Step(again, span_id(), None, SAMPLED, (old,))
+            self._without_header(travel, new=True)
+        else:
+            travel.trace = old
+
+    def end(self, record: Record, travel: Travel, attempt: int, began: int, outcome: Outcome) -> None:
+        """Keep what became of an attempt, if anybody wants to see it."""
+        self._count += 1
+        step = travel.step
+        if step is None:
+            if outcome.verdict is Verdict.DONE or not self.sampler.errors:
+                return
+            step = self._unsampled(record, travel)
+        now = self.clock()
+        spans = self._spans
+        key = record.key.decode("utf-8", "replace")[:_KEY] if record.key is not None else ""
+        attributes: tuple[tuple[str, Value], ...] = (
+            (semconv.MESSAGING_DESTINATION_PARTITION_ID, str(record.partition)),
+            (semconv.MESSAGING_KAFKA_OFFSET, record.offset),
+            (semconv.MESSAGING_MESSAGE_ID, travel.cause),
+            (semconv.MESSAGING_KAFKA_MESSAGE_KEY, key),
+            (semconv.TOWPATH_TRANSACTION, self._transaction),
+        )
+        error = None
+        if outcome.verdict is not Verdict.DONE or attempt > 1:
+            attributes += ((semconv.TOWPATH_ATTEMPT, attempt), (semconv.TOWPATH_VERDICT, outcome.verdict.value))
+        if outcome.failure is not None:
+            error = self._tracing.mask(f"{outcome.failure.kind}: {outcome.failure.message}")
+            attributes += ((semconv.ERROR_TYPE, outcome.failure.kind),)
+        shape = self._process.get(record.topic) or _processing(record.topic, self._group)
+        mine = Span(shape, step.trace_id, step.span_id, step.parent, began, now, attributes, step.links, error, step.state)
+        spans.append(mine)
+        spans += step.spans
+        if len(self._links) < _LINKS:
+            self._links[Place(step.trace_id, step.span_id, SAMPLED)] = None
+        for output in outcome.outputs:
+            known = (output.headers[0][1] or b"").decode()
+            sent = ((semconv.MESSAGING_MESSAGE_ID, known), (semconv.MESSAGING_KAFKA_MESSAGE_KEY, key))
+            spans.append(Span(self._sending(output.topic), step.trace_id, known[:16], step.span_id, now, 0, sent))
+
+    def _unsampled(self, record: Record, travel: Travel) -> Step:
+        """Where an attempt stands that failed though nobody was to see it."""
+        place = incoming(record.headers)
+        old = place or _began(travel)
+        return Step(old.trace_id, span_id(), place, old.flags)
+
+    def _without_header(self, travel: Travel, *, new: bool) -> None:
+        """Outputs get a header of their own; what others have said of an old trace is of no use in a new one."""
+        ours = (TRACEPARENT, TRACESTATE) if new else (TRACEPARENT,)
+        travel.through = [header for header in travel.through if header[0] not in ours]
+
+    def _sending(self, topic: str) -> Shape:
+        shape = self._send.get(topic)
+        if shape is None:
+            shape = self._send[topic] = sending(topic)
+        return shape
+
+    # -- transactions ---------------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """What was done has been undone: it is done again, or by somebody else."""
+        self._spans, self._links, self._count, self._transaction = [], {}, 0, trace_id()
+
+    def settled(self, began: int, error: str | None) -> None:
+        """A transaction has come to its end. With an `error` nothing of it has happened, and only itself is told of."""
+        if not self._spans and (self.database is None or self.database[2] is None):
+            self._count, self.database = 0, None
+            return
+        now = self.clock()
+        for span in self._spans:
+            span.end = span.end or now  # what was sent has arrived by now
+        spans = self._spans if error is None else []
+        first = min([began, *(span.start for span in self._spans)])
+        if self.database is not None:
+            first = min(first, self.database[0])
+        whole = span_id()
+        count: tuple[tuple[str, Value], ...] = ((semconv.MESSAGING_BATCH_MESSAGE_COUNT, self._count),)
+        failed: tuple[tuple[str, Value], ...] = ((semconv.ERROR_TYPE, "Aborted"),) if error is not None else ()
+        links = tuple(self._links)
+        spans.append(Span(self._whole, self._transaction, whole, "", first, now, count, (), error))
+        spans.append(Span(self._commit, self._transaction, span_id(), whole, began, now, count + failed, links, error))
+        if self.database is not None:
+            start, end, problem = self.database
+            size = ((semconv.DB_OPERATION_BATCH_SIZE, self._count),)
+            spans.append(Span(self._batch, self._transaction, span_id(), whole, start, end, size, (), problem))
+        self.database = None
+        self._tracing.exporter.put(self._source, spans)
+        self.forget()
+
+
+def sending(topic: str) -> Shape:
+    """Records sent to a topic."""
+    destination = ((semconv.MESSAGING_DESTINATION_NAME, topic),)
+    return _operation(semconv.SEND, semconv.SEND, PRODUCER, f"{semconv.SEND} {topic}", destination)
+
+
+def _processing(topic: str, group: str) -> Shape:
+    where = ((semconv.MESSAGING_DESTINATION_NAME, topic), *_group(group))
+    return _operation(semconv.PROCESS, semconv.PROCESS, CONSUMER, f"{semconv.PROCESS} {topic}", where)
+
+
+def _operation(name: str, what: str, kind: int, title: str, more: tuple[tuple[str, Value], ...]) -> Shape:
+    known = ((semconv.MESSAGING_SYSTEM, semconv.KAFKA), (semconv.MESSAGING_OPERATION_NAME, name))
+    return Shape(title, kind, (*known, (semconv.MESSAGING_OPERATION_TYPE, what), *more))
+
+
+def _group(group: str) -> tuple[tuple[str, Value], ...]:
+    return ((semconv.MESSAGING_CONSUMER_GROUP_NAME, group),)
+
+
+def _step(known: str, place: Place | None, record: Record) -> Step:
+    if place is None:
+        return Step(known, known[:16], None, SAMPLED)
+    step = Step(known, span_id(), place, SAMPLED | place.flags)
+    step.state = state(record.headers)
+    return step
+
+
+def _began(travel: Travel) -> Place:
+    """The place of a record that no header places: it began a trace, of which nothing was kept."""
+    known = begun_by(travel.cause)
+    return Place(known, known[:16], 0)
+
+
+def span_id() -> str:
+    """A new one."""
+    return f"{getrandbits(64) or 1:016x}"
+
+
+def trace_id() -> str:
+    """A new one, of a trace that no event begins."""
+    return f"{getrandbits(128) or 1:032x}"
