@@ -4,7 +4,9 @@ The one rule: all of them write the page, some print what it would say.
 """
 
 import argparse
+import logging
 import os
+import shutil
 import signal
 import sys
 from typing import Final
@@ -14,6 +16,7 @@ import pytest
 from tests.faults.arena import Arena, Round
 from tests.faults.kinds import FAULTS
 from tests.faults.page import PAGE, Result, page
+from tests.support.workers import ROOT
 
 _FAILED: Final = 1
 
@@ -26,6 +29,7 @@ def main() -> int:
     if unknown := set(names) - FAULTS.keys():
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # tidily, with all that was started
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says so for every attempt to reach a broker that is away
     load = os.getloadavg()[0]
     results: list[Result] = []
     while len(results) < len(names):
@@ -51,8 +55,23 @@ def _run(names: list[str]) -> list[Result]:
             results.append(result)
             if result.bad:
                 sys.stderr.write(result.round.failure)
+                _keep(arena, name)
                 break
     return results
+
+
+def _keep(arena: Arena, name: str) -> None:
+    """Put the logs where they may be read."""
+    home = ROOT / ".towpath" / "faults" / name
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    for worker in arena.workers:
+        (home / f"{worker.name}.log").write_text(worker.log)
+    for node in arena.cluster.nodes:
+        shutil.copy(node.log, home / f"node{node.number}.log")
+    (home / "anomalies").write_text("\n".join(f"{each.kind}\t{each.where}\t{each.text}" for each in arena.round.anomalies))
+    (home / "notes").write_text("\n".join(arena.round.notes))
+    sys.stderr.write(f"  logs are in {home}\n")
 
 
 if __name__ == "__main__":

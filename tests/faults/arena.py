@@ -55,10 +55,9 @@ class Round(msgspec.Struct):
 class Arena:
     """Cluster, provider, database, workers, shop and readers. As a context manager all are gone at the end."""
 
-    def __init__(self, rate: float = 25.0, module: str = "streams") -> None:
-        """`rate` is in orders per second; `module` is what a worker runs in the place of `streams`."""
+    def __init__(self, rate: float = 25.0) -> None:
+        """`rate` is in orders per second."""
         self._rate = rate
-        self._module = module
         self._undo = contextlib.ExitStack()
         self.partitions = orders.partitions
         self.round = Round()
@@ -86,10 +85,9 @@ class Arena:
             self._readers = undo.enter_context(contextlib.ExitStack())
             self.reread()
             theirs = self.environment | {"TOWPATH_BOOTSTRAP": self.cluster.bootstrap}
-            self.crew = undo.enter_context(Crew(home, theirs, self._module))
-            for name in ("a", "b"):
-                self.crew.start(MODULE, instance=name)
-            self.crew.wait_until_ready(120)
+            self._crews = undo.enter_context(contextlib.ExitStack())
+            self.crew = self._crews.enter_context(Crew(home, theirs))
+            self.staff()
             undo.callback(self.shop.shut)
             self._undo = undo.pop_all()
         return self
@@ -138,7 +136,16 @@ class Arena:
             if (now := self.committed.count(*collect.TOPICS)) != count:
                 count, since = now, time.monotonic()
             if time.monotonic() - since > patience:
-                self.note(f"nothing moves any more: {'; '.join(self._left()[:3])}")
+                self.note(
+                    "; ".join(
+                        [
+                            "nothing moves any more",
+                            *self._left(),
+                            *self._behind(),
+                            *collect.open_transactions(self.cluster.direct),
+                        ]
+                    )
+                )
                 return
             self.last(0.5)
 
@@ -146,7 +153,10 @@ class Arena:
         """What has not come to its end yet."""
         missing = set(self.shop.sent) - {record.key for record in self.committed.records[collect.TOLD]}
         if missing:
-            return [f"{len(missing)} of {len(self.shop.sent)} orders"]
+            return [f"{len(missing)} of {len(self.shop.sent)} orders have no end"]
+        return self._behind()
+
+    def _behind(self) -> list[str]:
         return collect.behind(self.committed, collect.committed(self.cluster.direct, self.partitions))
 
     def _judge(self, result: Round, before: collect.Marks) -> None:
@@ -171,6 +181,16 @@ class Arena:
         """Wait until the cluster is."""
         admin = self.cluster.admin()
         self.wait(lambda: whole(admin), _PATIENCE, "the cluster is not whole", self.cluster.logs, step=0.3)
+
+    def staff(self, module: str = "streams") -> None:
+        """Two new workers in the place of those that are there. `module` is what they run."""
+        for worker in self.workers:
+            worker.terminate()
+        self._crews.close()
+        self.crew = self._crews.enter_context(Crew(self.crew.directory, self.crew.environment, module))
+        for name in ("a", "b"):
+            self.crew.start(MODULE, instance=name)
+        self.crew.wait_until_ready(120)
 
     @property
     def workers(self) -> list[Worker]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.history import Balance, Effect, History, Letter, Part, Place, Seen, Waiting
 from streams.record import Record, event_info
@@ -64,6 +65,19 @@ def behind(reader: Reader, offsets: Mapping[tuple[str, str, int], int]) -> list[
         if at < last.get((topic, partition), 0)
     ]
     return found + [f"{waiting.stage} has parked {waiting.origin}" for waiting in parked(reader)]
+
+
+def open_transactions(bootstrap: str) -> list[str]:
+    """Where committed readers cannot get to the end: a transaction that nobody has ended."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    known = admin.list_topics(timeout=20).topics
+    places = [TopicPartition(topic, number) for topic in TOPICS for number in known[topic].partitions]
+    ends_ = []
+    for isolation in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
+        answers = admin.list_offsets(dict.fromkeys(places, OffsetSpec.latest()), isolation_level=isolation, request_timeout=20)
+        ends_.append({place: answer.result().offset for place, answer in answers.items()})
+    stable, all_ = ends_
+    return [f"{at.topic}[{at.partition}] is open from {stable[at]} to {all_[at]}" for at in places if stable[at] < all_[at]]
 
 
 def parked(reader: Reader) -> list[Waiting]:

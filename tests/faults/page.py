@@ -80,7 +80,7 @@ def page(results: list[Result], load: float) -> str:
 
 def _circumstances(load: float) -> list[str]:
     return [
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Towpath {code_version(Settings(), f'{PAGE}:1')}, Kafka {VERSION},",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Towpath {code_version(Settings.load(), f'{PAGE}:1')}, Kafka {VERSION},",
         f"confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]}), "
         f"aiokafka {aiokafka.__version__}, Python {platform.python_version()};",
         f"{os.cpu_count()} cores, load {load:.1f} before, {os.getloadavg()[0]:.1f} after: whatever else runs makes it slower.",
