@@ -120,9 +120,11 @@ class Alertmanager(Server):
     """Alertmanager with the configuration `alertmanager.yml` of a folder."""
 
     def __init__(self, directory: Path) -> None:
+        alertmanager = program("prometheus-alertmanager", "alertmanager")
+        (directory / "templates").symlink_to(Path(alertmanager).parent / "templates")  # see deploy/prometheus/fetch
         super().__init__(
             directory,
-            program("prometheus-alertmanager", "alertmanager"),
+            alertmanager,
             "--config.file=alertmanager.yml",
             "--storage.path=alerts",
             "--web.listen-address=127.0.0.1:{port}",
