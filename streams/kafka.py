@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_reader import Reader
+from streams.kafka_stats import Statistics
 from streams.kafka_writer import Writer
 from streams.record import Output
 from streams.session import Inputs, Place, Polled
@@ -71,9 +72,11 @@ class KafkaSession:
         outputs: Sequence[str] = (),
     ) -> None:
         self.token = uuid.uuid4().hex
+        self.statistics = Statistics()
         try:
-            self._writer = Writer(properties, transactional_id, _log, outputs)
-            self._reader = Reader(inputs, properties, group, _log, self._let_go)
+            sending = {**self.statistics.properties("producer"), **properties}
+            self._writer = Writer(sending, transactional_id, _log, outputs)
+            self._reader = Reader(inputs, properties, group, _log, self._let_go, self.statistics)
         except KafkaException as error:
             raise SetupError(error.args[0].str(), where="TOWPATH_KAFKA", fix="see librdkafka's CONFIGURATION.md") from None
         self._lead = inputs.lead
@@ -115,8 +118,12 @@ class KafkaSession:
         """See `Session.resume`."""
         self._reader.pause(partitions, False)
 
+    def waits(self) -> str:
+        """Why not all that is assigned is read yet, "" if it is. Any thread may ask."""
+        return self._reader.waits()
+
     def stop(self) -> None:
-        """Give up waiting for a broker that is away. The one call that another thread may make."""
+        """Give up waiting for a broker that is away. Another thread may call it."""
         self._writer.stopping = True
 
     def close(self) -> None:

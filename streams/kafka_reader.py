@@ -14,11 +14,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import Fenced, SetupError
+from streams.kafka_cluster import ANSWER, MISSING, check_topics, offsets
 from streams.kafka_record import record_of
+from streams.kafka_stats import Statistics
 from streams.kafka_writer import COMMON
 from streams.session import Claim, Inputs, Place, Polled
 
@@ -39,7 +41,6 @@ _CLASSIC: Final[Mapping[str, Any]] = {
     "session.timeout.ms": 10000,
     "heartbeat.interval.ms": 1000,
 }
-_ANSWER: Final = 5.0  # seconds that one question to the cluster may take; it is asked again at the next poll
 _SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
 
 LetGo = Callable[[Mapping[int, int], Any], None]
@@ -47,11 +48,12 @@ LetGo = Callable[[Mapping[int, int], Any], None]
 
 
 class _Owned(msgspec.Struct):
-    """A partition on its way to being read: `start` names the inputs' next offsets, `table_end` what to restore."""
+    """A partition on its way to being read: `start` has the inputs' next offsets, `table_end` says what to restore."""
 
     start: dict[str, int]
     metadata: str
     table_end: int
+    since: float
     restored: bool = False
     paused: bool = False
 
@@ -59,18 +61,28 @@ class _Owned(msgspec.Struct):
 class Reader:
     """The two consumers of one session."""
 
-    def __init__(self, inputs: Inputs, properties: Mapping[str, Any], group: str, log: logging.Logger, let_go: LetGo) -> None:
+    def __init__(  # what a session is made of, put together in one place: `kafka.py`
+        self,
+        inputs: Inputs,
+        properties: Mapping[str, Any],
+        group: str,
+        log: logging.Logger,
+        let_go: LetGo,
+        statistics: Statistics,
+    ) -> None:
         common = {**_READER, **properties, "group.id": group}
         classic = common.pop("group.protocol", "consumer") == "classic"
         protocol = {"group.protocol": "classic", **_CLASSIC} if classic else {"group.protocol": "consumer"}
         self._inputs, self._let_go = inputs, let_go
         self._followed = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
-        self._member = Consumer({**protocol, **common}, logger=log)
-        self._follower = Consumer({"group.protocol": "classic", **common}, logger=log)
+        self._member = Consumer({**protocol, **statistics.properties("member"), **common}, logger=log)
+        mine = {"group.protocol": "classic", **statistics.properties("follower"), **common}
+        self._follower = Consumer(mine, logger=log)
         self._admin = {**COMMON, **properties}
         self._log = log
         self._owned: dict[int, _Owned] = {}
-        self._came: list[int] = []  # assigned, not yet followed
+        self._came: dict[int, float] = {}  # assigned and not yet followed, since when
+        self._silent = ""  # why they are not followed yet
         self._gone: set[int] = set()
         self._subscribed = False
         self._partitions = 0  # of the lead, when the topics were looked at last
@@ -80,7 +92,7 @@ class Reader:
     def poll(self, limit: int, timeout: float) -> Polled:
         """Serve rebalances, then read. See `Session.poll`."""
         if not self._subscribed:
-            self._check_topics()
+            self._partitions = check_topics(self._member, self._followed)
             self._member.subscribe(
                 [self._inputs.lead], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
             )
@@ -125,12 +137,20 @@ class Reader:
                 if owned.restored:
                     self._switch(partition, on)
 
+    def waits(self) -> str:
+        """Why not all that is assigned is read yet, "" if it is. Any thread may ask."""
+        if came := sorted(self._came.copy()):
+            why = f": {self._silent}" if self._silent else ""
+            return f"partitions {came} wait until the last owner's transaction is decided and the coordinator answers{why}"
+        restoring = sorted(partition for partition, owned in self._owned.copy().items() if not owned.restored)
+        return f"partitions {restoring}: their parking table is being read" if restoring else ""
+
     def close(self) -> None:
         """Leave the group."""
         # A revocation within librdkafka's close() may find no protocol to answer by, and hang (its issue 4527): leave first.
         with suppress(KafkaException):
             self._member.unsubscribe()
-            deadline = time.monotonic() + _ANSWER
+            deadline = time.monotonic() + ANSWER
             while self._member.assignment() and time.monotonic() < deadline:
                 self._member.poll(_SLICE)
         for consumer in (self._member, self._follower):  # the member's last revocation still speaks to the follower
@@ -142,7 +162,7 @@ class Reader:
     def _assigned(self, member: Any, partitions: list[TopicPartition]) -> None:
         member.incremental_assign(partitions)
         member.pause(partitions)
-        self._came += [p.partition for p in partitions]
+        self._came |= {p.partition: time.monotonic() for p in partitions}
 
     def _revoked(self, member: Any, partitions: list[TopicPartition]) -> None:
         mine = {p.partition for p in partitions} & self._owned.keys()
@@ -151,7 +171,7 @@ class Reader:
 
     def _lost(self, member: Any, partitions: list[TopicPartition]) -> None:
         gone = {p.partition for p in partitions}
-        self._came = [p for p in self._came if p not in gone]
+        self._came = {p: since for p, since in self._came.items() if p not in gone}
         known = gone & self._owned.keys()
         if known:
             self._follower.incremental_unassign([TopicPartition(t, p) for p in sorted(known) for t in self._followed])
@@ -172,32 +192,33 @@ class Reader:
                 continue  # fetched before the pause took hold; the follower reads it
             if error.fatal():
                 raise Fenced(f"the member is beyond repair: {error.str()}")
-            if error.code() in _MISSING:
+            if error.code() in MISSING:
                 raise SetupError(error.str(), where=self._inputs.lead, fix="create the topics: towpath topics apply MODULE")
 
     # -- the follower -------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         """Look up where the new partitions start, and begin to read their tables. Tried again at the next poll if it fails."""
-        came = self._came
+        came = list(self._came)
         if max(came) >= self._partitions:  # the lead has got more than it had when we started
-            self._check_topics()
+            self._partitions = check_topics(self._member, self._followed)
         wanted = [TopicPartition(topic, p) for p in came for topic in self._inputs.topics]
         try:
             # A read_committed consumer asks for stable offsets: this waits out an undecided transaction of the last owner.
-            committed = {(c.topic, c.partition): c for c in self._follower.committed(wanted, _ANSWER)}
+            committed = {(c.topic, c.partition): c for c in self._follower.committed(wanted, ANSWER)}
             if undecided := next((c.error for c in committed.values() if c.error), None):
                 raise KafkaException(undecided)
             # A client that has lived through a broker's restart asks with the leader's old epoch, for ever: this one is new.
             admin = AdminClient(self._admin, logger=self._log)
-            earliest = _offsets(admin, wanted, OffsetSpec.earliest())
+            earliest = offsets(admin, wanted, OffsetSpec.earliest())
             tables = [TopicPartition(self._inputs.table, p) for p in came] if self._inputs.table else []
-            ends, begins = _offsets(admin, tables, OffsetSpec.latest()), _offsets(admin, tables, OffsetSpec.earliest())
+            ends, begins = offsets(admin, tables, OffsetSpec.latest()), offsets(admin, tables, OffsetSpec.earliest())
         except KafkaException as error:
             if error.args[0].fatal():
                 raise Fenced(error.args[0].str()) from error
+            self._silent = error.args[0].str()
             return
-        self._came = []
+        since, self._came, self._silent = self._came, {}, ""
         for partition in came:
             start, metadata = {}, ""
             for topic in self._inputs.topics:
@@ -206,7 +227,7 @@ class Reader:
                 if topic == self._inputs.lead:
                     metadata = at.metadata or ""
             place = (self._inputs.table or "", partition)
-            self._owned[partition] = _Owned(start, metadata, ends.get(place, 0))
+            self._owned[partition] = _Owned(start, metadata, ends.get(place, 0), since[partition])
             self._assign({(topic, partition): offset for topic, offset in start.items()})
             if self._inputs.table:
                 self._assign({place: begins[place]})
@@ -253,40 +274,8 @@ class Reader:
         owned.restored = True
         if not owned.paused:
             self._switch(partition, False)
-        polled.gained.append(Claim(partition, owned.start, owned.metadata))
-
-    # -- the cluster --------------------------------------------------------------------------------------------------
-
-    def _check_topics(self) -> None:
-        """See that every followed topic exists and has as many partitions as the lead, if the broker answers."""
-        counts = {}
-        for topic in self._followed:
-            try:
-                found = self._member.list_topics(topic, _ANSWER).topics[topic]
-            except KafkaException:
-                return
-            counts[topic] = 0 if found.error is not None else len(found.partitions)
-            if not counts[topic]:
-                raise SetupError("there is no such topic", where=topic, fix="create the topics: towpath topics apply MODULE")
-        lead = counts[self._inputs.lead]
-        for topic, count in counts.items():
-            if count != lead:
-                raise SetupError(f"has {count} partitions, but {self._inputs.lead} has {lead}", where=topic, fix=_LEVEL)
-        self._partitions = lead
-
-
-_LEVEL: Final = "give every topic of the flow as many (kafka-topics.sh --alter), retry and dlq too; keys move: see the runbook"
-_MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-
-
-def _offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
-    if not partitions:
-        return {}
-    answers = admin.list_offsets(
-        dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ANSWER
-    )
-    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
-
+        waited = time.monotonic() - owned.since
+        polled.gained.append(Claim(partition, owned.start, owned.metadata, waited))
 
 def _fail(error: KafkaError, topic: str | None, partition: int | None) -> None:
     """Raise for what waiting does not mend; anything else librdkafka mends itself."""
@@ -296,5 +285,5 @@ def _fail(error: KafkaError, topic: str | None, partition: int | None) -> None:
             where=f"{topic}[{partition}]",
             fix="retention removed them: reset the group's offset on purpose, after a look at what is lost",
         )
-    if error.fatal() or error.code() in _MISSING:
+    if error.fatal() or error.code() in MISSING:
         raise Fenced(error.str())

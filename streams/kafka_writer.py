@@ -57,6 +57,7 @@ class Writer:
                 self._until_done(producer.send_offsets_to_transaction, list(offsets), group)
             self._until_done(producer.commit_transaction)
             self._undecided = False
+            producer.poll(0)  # for its statistics, if there are any
         except KafkaException as error:
             self._undo(error)
 

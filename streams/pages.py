@@ -4,38 +4,15 @@ The one rule: a page only looks. It answers from the event loop while a handler 
 """
 
 import socket
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from streams.stage import Port, Telling
-from streams.telemetry import MEDIA_TYPE, exposition
-
-
-class Shown(Protocol):
-    """A stage as the pages see it."""
-
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        ...
-
-    @property
-    def started(self) -> bool:
-        """Whether it has come up: its ports, store and schemas are open and it has asked for partitions."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether it owns what it is to own."""
-        ...
-
-    def health(self) -> dict[str, Any]:
-        """What it owns, what waits, and why if it does not go on."""
-        ...
+from streams.standing import Standing
+from streams.telemetry import MEDIA_TYPE, Sample, exposition
 
 
-def add_pages(app: Any, stages: Sequence[Shown]) -> None:
-    """Put the pages on a Faust app."""
+def add_pages(app: Any, stages: Sequence[Standing], own: Callable[[], Iterable[Sample]]) -> None:
+    """Put the pages on a Faust app. `own` are the metrics of the worker itself, beside its stages'."""
 
     @app.page("/health")  # type: ignore[untyped-decorator]  # Faust has no types
     async def health(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
@@ -45,7 +22,7 @@ def add_pages(app: Any, stages: Sequence[Shown]) -> None:
 
     @app.page("/livez")  # type: ignore[untyped-decorator]  # Faust has no types
     async def live(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
-        reasons = {page["stage"]: page["reason"] for stage in stages if not (page := stage.health())["healthy"]}
+        reasons = {stage.name: broken for stage in stages if (broken := stage.stuck or stage.failure)}
         return view.json({"alive": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
     @app.page("/startupz")  # type: ignore[untyped-decorator]  # Faust has no types
@@ -54,20 +31,17 @@ def add_pages(app: Any, stages: Sequence[Shown]) -> None:
         return view.json({"started": all(states.values()), "stages": states}, status=200 if all(states.values()) else 503)
 
     async def ready(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
-        states = {stage.name: stage.ready for stage in stages}
-        return view.json({"ready": all(states.values()), "stages": states}, status=200 if all(states.values()) else 503)
+        reasons = {stage.name: why for stage in stages if (why := stage.unready())}
+        page = {"ready": not reasons, "stages": {stage.name: stage.name not in reasons for stage in stages}}
+        return view.json(page | ({"reasons": reasons} if reasons else {}), status=503 if reasons else 200)
 
     app.page("/ready")(ready)
     app.page("/readyz")(ready)
 
     @app.page("/metrics")  # type: ignore[untyped-decorator]  # Faust has no types
     async def metrics(view: Any, request: Any) -> Any:  # noqa: ARG001  # Faust's signature
-        return view.bytes(exposition(stage.health() for stage in stages), content_type=MEDIA_TYPE)
-
-
-def states(opened: Mapping[Port[Any], Any]) -> dict[str, str]:
-    """How the dependencies are whose open ports say so, by the port's name; see `Telling`."""
-    return {port.name: found.state() for port, found in opened.items() if isinstance(found, Telling)}
+        samples = [*own(), *(sample for stage in stages for sample in stage.samples())]
+        return view.bytes(exposition(samples, process=True), headers={"Content-Type": MEDIA_TYPE})
 
 
 def free_port(host: str) -> int:

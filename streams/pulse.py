@@ -3,12 +3,26 @@
 The one rule: what waits for a dependency moves, since it goes on polling; what does not come back from a call does not.
 """
 
+import asyncio
 from typing import Final
 
 from streams.record import Record
+from streams.tally import Spread
 
 SILENT: Final = 300.0
 """Seconds beyond a handler's time limit that a stage in no handler may be without a poll: brokers may be away for a while."""
+
+
+_LOOK: Final = 0.5  # seconds between two looks at the event loop
+
+
+async def watch_loop(late: Spread) -> None:
+    """Measure how much later than asked for the event loop wakes, for as long as it runs."""
+    loop = asyncio.get_running_loop()
+    while True:
+        asked = loop.time() + _LOOK
+        await asyncio.sleep(_LOOK)
+        late.add(max(loop.time() - asked, 0.0))
 
 
 class Pulse:

@@ -8,6 +8,7 @@ A zombie and its successor take turns: whoever comes second finds what the first
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Protocol, runtime_checkable
@@ -24,6 +25,7 @@ from streams.record import Output, Record
 from streams.rows import Rows
 from streams.session import Place
 from streams.stage import Store
+from streams.tally import PROCESS, Spread
 
 _CHUNK: Final = 500  # ids in one look-up; SQLite before 3.32 takes at most 999 variables
 
@@ -106,6 +108,11 @@ class Journal:
         if event_id not in self._asked:
             self.look_up([event_id])
         return self._known.get(event_id)
+
+    @property
+    def hits(self) -> int:
+        """How many of the batch's events had been handled in an earlier one."""
+        return len(self._known) - len(self._new)
 
     def record(self, event_id: str, outputs: Sequence[Output], record: Record) -> None:
         """Write down what an event's outputs are, together with its effects, and the record that brought it."""
@@ -204,6 +211,8 @@ class Inbox:
         self._consumer = consumer
         self._store = store
         self._one_by_one = False
+        self.took = Spread(PROCESS)  # seconds of each batch that was committed
+        self.hits = 0  # events that came again, and were answered from here
 
     def open(self) -> None:
         """Connect. Raises `SetupError` when the database cannot be used, or is behind: then `towpath db upgrade` is due."""
@@ -222,6 +231,7 @@ class Inbox:
         batch's records: nobody else works on them meanwhile. Raises `Unavailable("database")` when the database is locked
         for longer than 30 s or lost, and `Conflict` when it undid the transaction: nothing has happened then.
         """
+        began = time.monotonic()
         with available(), self._engine.begin() as connection:
             if self._store.concurrent:
                 database.take_turn(connection, f"group {self._consumer}", partitions)
@@ -235,6 +245,8 @@ class Inbox:
                 journal.save(now)
             finally:
                 self._one_by_one = journal.refused
+        self.took.add(time.monotonic() - began)
+        self.hits += journal.hits
 
     def prune(self, before: float, done: Callable[[Place, int], bool], *, dry_run: bool = False) -> Mapping[str, int]:
         """Forget events recorded before a time (seconds since the Unix epoch) that `done` says cannot come again.

@@ -76,7 +76,8 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
         channel = Channel(faust, host.next)
         faust.agent(channel, name=host.stage.name, supervisor_strategy=CrashingSupervisor)(host.work)
     faust._extra_services += hosts  # started after the agents, stopped before them
-    add_pages(faust, hosts)
+    late = Spread(PROCESS)
+    add_pages(faust, [host.standing for host in hosts], lambda: of_worker(topology.name, hosts[0].version, late))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -84,13 +85,15 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
         host.stopped = stopped
     faust.finalize()
     await faust.start()
+    watching = asyncio.create_task(watch_loop(late))
     log.info("%s: stages %s, http://%s:%d/health", topology.name, ", ".join(h.stage.name for h in hosts), *web)
     await stopped.wait()
+    watching.cancel()
     await asyncio.gather(*(host.drain() for host in hosts))  # at once: Faust stops one after the other
     await faust.stop()
     if tracing is not None:
         tracing.exporter.close()
-    failures = [host.failure for host in hosts if host.failure]
+    failures = [host.standing.failure for host in hosts if host.standing.failure]
     for failure in failures:
         log.error("%s", failure)
     if any(host.stuck_at_end for host in hosts):  # its thread would keep the process for as long as the handler likes
@@ -105,24 +108,21 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     def __init__(self, topology: Topology, stage: Stage, settings: Settings, tracing: Tracing | None) -> None:
         super().__init__()
         self.stage = stage
-        self.failure = ""
         self.stuck_at_end = False
         self.stopped = asyncio.Event()
         self.engine: Engine | None = None
-        self.stuck = ""
         self._topology = topology
         self._settings = settings
         self._tracing = tracing
         self._instance = settings.instance or uuid.uuid4().hex[:8]
-        self._version = code_version(settings, topology.where)
+        self._version = self.version = code_version(settings, topology.where)
+        self.standing = Standing(topology.name, stage, self._instance)
         self._session: KafkaSession | None = None
         self._thread = ThreadPoolExecutor(1, f"towpath-{stage.name}")
         self._resources = AsyncExitStack()
-        self._opened: dict[Any, Any] = {}
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
         self._ending = False
-        self._member_since = 0.0
         self._polls = 0
 
     async def block(self, call: Callable[..., T], /, *arguments: Any) -> T:
@@ -155,7 +155,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             except TowpathError as error:
                 self._fail(str(error))
                 break
-            self._member_since = self._member_since or time.monotonic()
+            self.standing.member_since = self.standing.member_since or time.monotonic()
             self._polls += 1
             if records or engine.due():
                 return records
@@ -164,7 +164,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         return []
 
     def _fail(self, reason: str) -> None:
-        self.failure = f"stage {self.stage.name} has stopped: {reason}"
+        self.standing.failure = f"stage {self.stage.name} has stopped: {reason}"
         self._ending = True
         self.stopped.set()
 
@@ -173,7 +173,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     async def on_start(self) -> None:
         """Open ports, store and session. A failure is the stage's, and ends the worker."""
         try:
-            self.engine = await self._build()
+            self.engine = self.standing.engine = await self._build()
         except TowpathError as error:
             self._fail(str(error))
         self._begun.set()
@@ -181,7 +181,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
     async def _build(self) -> Engine:
         stage, name = self.stage, self._topology.name
         codec = Codec((*stage.events, Case, Receipt), FolderRegistry(self._topology.schemas))
-        resources = self._opened
+        resources = self.standing.opened
         for port in stage.ports:
             opened = port.connect(self._settings)
             if isinstance(opened, AbstractAsyncContextManager):
@@ -193,8 +193,9 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             effects = Inbox(self._settings.store, names.group(name, stage.name), stage.store, time_limit=stage.time_limit)
             await self.block(effects.open)
             self._resources.callback(effects.close)
+            self.standing.inbox = effects
         table = names.retry(name, stage.name)
-        self._session = KafkaSession(
+        self._session = self.standing.session = KafkaSession(
             Inputs(stage.topics[0], stage.topics[1:], table),
             group=names.group(name, stage.name),
             transactional_id=names.transactional_id(name, stage.name, self._instance),
@@ -213,6 +214,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             effects=watched,
             clock=time.time,
             block=self.block,
+            tally=Tally(ends([cls for cls in self._topology.sinks if cls in stage.emits], codec)),
         )
 
     async def drain(self) -> None:
@@ -242,32 +244,4 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         pulse = Pulse(self.stage.time_limit)
         async for _ in self.itertimer(_WATCH, name=f"watch-{self.stage.name}"):
             current = self.engine.current if self.engine is not None else None
-            self.stuck = pulse.look(self._polls, current, time.monotonic())
-
-    # -- pages ----------------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        return self.stage.name
-
-    @property
-    def started(self) -> bool:
-        """Whether it is up, and has asked for partitions."""
-        return bool(self._member_since)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it owns partitions, or is a spare that has been a member for a while."""
-        if self.engine is None or not self._member_since:
-            return False
-        return bool(self.engine.gate.partitions) or time.monotonic() - self._member_since > 10
-
-    def health(self) -> dict[str, Any]:
-        """The stage on one page: what it owns, what waits, and why if it does not go on."""
-        engine = self.engine
-        reason = self.stuck or self.failure
-        page: dict[str, Any] = {"stage": self.stage.name, "instance": self._instance, "healthy": not reason, "reason": reason}
-        if engine is not None:
-            page |= engine.state() | {"dependencies": states(self._opened)}
-        return page
+            self.standing.stuck = pulse.look(self._polls, current, time.monotonic())

@@ -271,6 +271,11 @@ class NotificationSent(msgspec.Struct, frozen=True):
     code: str | None = None
     closing: Closing | None = None
 
+    @property
+    def outcome(self) -> str:
+        """How the order ended, in one word: what `towpath_e2e_duration_seconds` is told apart by."""
+        return (self.closing or self.ending).value
+
 
 @event("notifications.requested", key="subscriber_id")
 class DeliveryRequested(msgspec.Struct, frozen=True):

@@ -1,0 +1,46 @@
+"""What a session asks a cluster: whether its topics fit together, and where partitions begin and end.
+
+The one rule: it only asks. What cannot be answered now is asked again at the next poll.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streams.errors import SetupError
+from streams.session import Place
+
+ANSWER: Final = 5.0
+"""Seconds that one question to the cluster may take; it is asked again at the next poll."""
+MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_LEVEL: Final = "give every topic of the flow as many (kafka-topics.sh --alter), retry and dlq too; keys move: see the runbook"
+
+
+def check_topics(client: Any, followed: Sequence[str]) -> int:
+    """See that every topic exists and has as many partitions as the first, the lead. How many; 0 if the broker is silent."""
+    counts = {}
+    for topic in followed:
+        try:
+            found = client.list_topics(topic, ANSWER).topics[topic]
+        except KafkaException:
+            return 0
+        counts[topic] = 0 if found.error is not None else len(found.partitions)
+        if not counts[topic]:
+            raise SetupError("there is no such topic", where=topic, fix="create the topics: towpath topics apply MODULE")
+    lead = counts[followed[0]]
+    for topic, count in counts.items():
+        if count != lead:
+            raise SetupError(f"has {count} partitions, but {followed[0]} has {lead}", where=topic, fix=_LEVEL)
+    return lead
+
+
+def offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
+    """Where each partition begins or ends, transactions that are open included. Raises `KafkaException`."""
+    if not partitions:
+        return {}
+    answers = admin.list_offsets(
+        dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER
+    )
+    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
