@@ -27,6 +27,15 @@ IDS: Final = {
 }
 """The newest schema's id of each topic that something is sent to, as `schemas/LOCK` has it for ever."""
 PLACED: Final = 1_483_271_606_000
+SHELVES: Final = {
+    "order_id": "1",
+    "customer_id": "1",
+    "store_id": "1",
+    "placed_at": "2017-01-01T00:00:00Z",
+    "currency": "USD",
+    "lines": [{"sku": sku, "name": sku, "quantity": 10**6, "amount_minor": 1} for sku in "AB"],
+}
+"""An order of whatever there is to be in stock."""
 MARK: Final = "hostile"
 """A header that travels on with whatever comes of a record: its case's name."""
 

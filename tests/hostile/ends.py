@@ -39,10 +39,14 @@ class Ends:
         for stage, records in letters.items():
             for record in records:
                 self._bury(stage, record)
+        seen: set[bytes | None] = set()
         for record in told:
             value = _CONTRACTS.decode(record.value)
-            self.told[_mark(record)].append(value["code"] or "")
             self.endings[value["order_id"]] = value["ending"]
+            known = next(value for name, value in record.headers if name == "id")
+            if known not in seen:  # an event that comes again has its outputs again, under the ids that they had
+                self.told[_mark(record)].append(value["code"] or "")
+            seen.add(known)
         decoded = (_CONTRACTS.decode(record.value) for record in cases)
         self.cases: dict[str, Mapping[str, Any]] = {case["case_id"]: case for case in decoded}
 

@@ -9,14 +9,12 @@ import pytest
 from streams import migrate, names
 from streams.config import Settings
 from streams.testing import Simulation
-from tests.hostile import headers, inside, values, wire
-from tests.hostile.catalogue import MARK, SUBMITTED, Hostile, order, order_id
+from tests.hostile.catalogue import MARK, SHELVES, SUBMITTED, Hostile, order, order_id
 from tests.hostile.ends import Ends
+from tests.hostile.records import RECORDS
 from topologies.orders import orders
 from topologies.orders.ports import OwnProvider, psp
 from topologies.orders.seed import seed
-
-RECORDS = (*wire.RECORDS, *values.RECORDS, *headers.RECORDS, *inside.RECORDS)
 
 
 class Arena:
@@ -25,9 +23,7 @@ class Arena:
     def __init__(self, folder: Path) -> None:
         settings = Settings(store=f"sqlite:///{folder / 'store.db'}", directory=folder)
         migrate.upgrade(settings.store, migrate.stores(orders))
-        lines = [{"sku": sku, "name": sku, "quantity": 10**6, "amount_minor": 1} for sku in "AB"]
-        shop = {"order_id": "1", "customer_id": "1", "store_id": "1", "placed_at": "2017-01-01T00:00:00Z", "currency": "USD"}
-        seed(settings, [{**shop, "lines": lines}], short=0)
+        seed(settings, [SHELVES], short=0)
         self.flow = Simulation(orders, settings=settings, ports={psp: OwnProvider(0.0)})
         self._turns = itertools.cycle(range(orders.partitions))
 
