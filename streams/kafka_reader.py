@@ -277,6 +277,7 @@ class Reader:
         waited = time.monotonic() - owned.since
         polled.gained.append(Claim(partition, owned.start, owned.metadata, waited))
 
+
 def _fail(error: KafkaError, topic: str | None, partition: int | None) -> None:
     """Raise for what waiting does not mend; anything else librdkafka mends itself."""
     if error.code() == KafkaError._AUTO_OFFSET_RESET:
