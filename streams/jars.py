@@ -1,4 +1,4 @@
-"""The jars of the real Kafka: pinned in `jars.lock`, downloaded once, shared by the demo, the tests and daily use.
+"""The jars of the real Kafka, and of Zipkin: pinned in `jars.lock`, downloaded once, shared by demo, tests and daily use.
 
 The one rule: no jar is handed out whose SHA-256 is not the one in the lock.
 
@@ -37,6 +37,8 @@ ROOTS: Final = (
     "org.apache.logging.log4j:log4j-core:2.26.1",
     "org.apache.logging.log4j:log4j-slf4j-impl:2.26.1",
 )
+ZIPKIN: Final = "io.zipkin:zipkin-server:3.5.1:exec"
+"""One jar with all that it needs: it is on nobody's class path, and fetched when somebody wants to see traces."""
 _HEADER: Final = "# Written by `make lock`: Maven coordinate, file, SHA-256; separated by tabs.\n"
 _TRIES: Final = 3
 _DOWNLOADS: Final = 4  # at once
@@ -46,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Jar(msgspec.Struct, frozen=True):
-    """One line of the lock: `group:artifact:version`, the file's name, its SHA-256 in hex."""
+    """One line of the lock: `group:artifact:version[:classifier]`, the file's name, its SHA-256 in hex."""
 
     coordinate: str
     file: str
@@ -66,17 +68,25 @@ def cache_directory() -> Path:
 
 
 def class_path(say: Say = log.info) -> list[Path]:
-    """The verified jars in the cache; what is missing or damaged is downloaded first, by one process at a time.
+    """Kafka's verified jars in the cache; what is missing or damaged is downloaded first, by one process at a time.
 
     Raises `SetupError` when the cache cannot be written, the registry cannot be reached, or it serves other bytes.
     """
+    return _verified([jar for jar in locked_jars() if jar.coordinate != ZIPKIN], f"Kafka {VERSION}", say)
+
+
+def zipkin_jar(say: Say = log.info) -> Path:
+    """Zipkin's, as `class_path`."""
+    return _verified([jar for jar in locked_jars() if jar.coordinate == ZIPKIN], "Zipkin", say)[0]
+
+
+def _verified(jars: Sequence[Jar], what: str, say: Say) -> list[Path]:
     folder = cache_directory() / "jars"
-    jars = locked_jars()
     try:
         with exclusive(folder / ".lock"):
             missing = [jar for jar in jars if sha256(folder / jar.file) != jar.sha256]
             if missing:
-                say(f"downloading {len(missing)} jars of Kafka {VERSION} to {folder}")
+                say(f"downloading {len(missing)} jars of {what} to {folder}")
                 _download(missing, folder, say)
     except OSError as error:
         raise SetupError(
@@ -146,7 +156,7 @@ def _fetch(context: MavenContext, jar: Jar) -> Path:
 
 
 def resolve() -> list[Jar]:
-    """The jars that `ROOTS` need by Maven's rules, downloaded to be hashed: what the lock is written from."""
+    """The jars that `ROOTS` need by Maven's rules, and Zipkin's, downloaded to be hashed: what the lock is written from."""
     with TemporaryDirectory() as folder:
         context = _maven(Path(folder))
         roots, others = context.resolver.resolve([context.create_dependency(root) for root in ROOTS])
@@ -154,7 +164,8 @@ def resolve() -> list[Jar]:
         for artifact in (dependency.artifact for dependency in (*roots, *others)):
             coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
             jars.append(Jar(coordinate, artifact.filename, sha256(artifact.resolve()) or ""))
-        return jars
+        zipkin = context.create_dependency(ZIPKIN).artifact
+        return [*jars, Jar(ZIPKIN, zipkin.filename, sha256(zipkin.resolve()) or "")]
 
 
 if __name__ == "__main__":

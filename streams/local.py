@@ -175,8 +175,8 @@ class LocalKafka:
             return None
 
     def _spawn(self, jars: list[Path]) -> None:
-        self.port = _port(self.port)
-        self.controller_port = _port(self.controller_port)
+        self.port = free_port(self.port)
+        self.controller_port = free_port(self.controller_port)
         self._properties.write_text(_properties_text(self._settings()), "ascii")
         logging_file = self.directory / "log4j2.properties"
         logging_file.write_text(_LOGGING, "ascii")
@@ -185,7 +185,7 @@ class LocalKafka:
         if not (self.directory / "data" / "meta.properties").exists():
             self._format(command)
         with self.log.open("ab") as out:
-            self.pid = _detach([*command, "kafka.Kafka", str(self._properties)], out.fileno())
+            self.pid = detach([*command, "kafka.Kafka", str(self._properties)], out.fileno())
         self._remember()
 
     def _settings(self) -> dict[str, str]:
@@ -255,7 +255,7 @@ def status(directory: Path) -> dict[str, Any]:
     }
 
 
-def _port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
     """`wanted` if it is free, else any free one.
 
     Never one that the system gives to outgoing connections: a client that tries again and again while its broker is away would
@@ -272,7 +272,7 @@ def _port(wanted: int) -> int:
     raise SetupError(f"no free port on {_HOST}", fix="end some of the programs that listen there")
 
 
-def _detach(command: list[str], out: int) -> int:
+def detach(command: list[str], out: int) -> int:
     """Start a process in a session of its own, so that neither Ctrl-C nor our end reaches it. Returns its pid."""
     files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
     heeded = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]  # Java leaves a signal ignored that was ignored when it started

@@ -13,8 +13,9 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON obj
 
 @click.command()
 @click.option("--postgres", is_flag=True, help="A local PostgreSQL as well, in .towpath/postgres.")
+@click.option("--traces", is_flag=True, help="A local Zipkin as well, to look at traces; they are in its memory.")
 @as_json
-def up(*, postgres: bool, json_: bool) -> None:
+def up(*, postgres: bool, traces: bool, json_: bool) -> None:
     """Start a local Kafka and leave it running in the background.
 
     One real broker, for this directory: its data and log are in .towpath/kafka (TOWPATH_DIR). It runs on a Java that came
@@ -28,39 +29,44 @@ def up(*, postgres: bool, json_: bool) -> None:
       towpath up
       export TOWPATH_BOOTSTRAP=$(towpath up --json | jq -r .bootstrap)
       export TOWPATH_STORE=$(towpath up --postgres --json | jq -r .postgres.url)
+      export OTEL_EXPORTER_ZIPKIN_ENDPOINT=$(towpath up --traces --json | jq -r .traces.endpoint)
     """
-    from streams import local
+    from streams import local, viewer
     from streams import postgres as database
 
     directory = invocation().settings().directory
     state = local.up(directory, say=say)
-    _show(state, database.up(directory, say=say) if postgres else database.status(directory), json_)
+    there = database.up(directory, say=say) if postgres else database.status(directory)
+    _show(state, there, viewer.up(directory, say=say) if traces else viewer.status(directory), json_)
 
 
 @click.command()
 @as_json
 def down(*, json_: bool) -> None:
-    """Stop the local Kafka, and PostgreSQL if it runs. Their data stay for the next `towpath up`."""
-    from streams import local, postgres
+    """Stop the local Kafka, and PostgreSQL and Zipkin if they run. Data stay for the next `towpath up`; traces do not."""
+    from streams import local, postgres, viewer
 
     directory = invocation().settings().directory
-    _show(local.down(directory), postgres.down(directory), json_)
+    _show(local.down(directory), postgres.down(directory), viewer.down(directory), json_)
 
 
 @click.command()
 @as_json
 def status(*, json_: bool) -> None:
-    """Show what runs here: the local Kafka and PostgreSQL, their addresses and logs."""
-    from streams import local, postgres
+    """Show what runs here: the local Kafka, PostgreSQL and Zipkin, their addresses and logs."""
+    from streams import local, postgres, viewer
 
     directory = invocation().settings().directory
-    _show(local.status(directory), postgres.status(directory), json_)
+    _show(local.status(directory), postgres.status(directory), viewer.status(directory), json_)
 
 
-def _show(state: dict[str, object], postgres: dict[str, object], json_: bool) -> None:
+def _show(state: dict[str, object], postgres: dict[str, object], traces: dict[str, object], json_: bool) -> None:
     if json_ or not interactive():
-        click.echo(json_line({"bootstrap": state["bootstrap"], **state, "postgres": postgres}))
+        click.echo(json_line({"bootstrap": state["bootstrap"], **state, "postgres": postgres, "traces": traces}))
         return
+    if traces["running"]:
+        click.echo(f"Zipkin runs at {click.style(str(traces['url']), bold=True)} (log: {traces['log']})")
+        click.echo(f"  to have traces: export OTEL_EXPORTER_ZIPKIN_ENDPOINT={traces['endpoint']}")
     if postgres["running"]:
         click.echo(f"PostgreSQL runs at {click.style(str(postgres['url']), bold=True)} (log: {postgres['log']})")
     if state["running"]:

@@ -56,11 +56,11 @@ class Node(LocalKafka):
         super().__init__(directory)
         self.number = number
         self._given = settings
-        self.port, self.controller_port = local._port(0), local._port(0)
-        self._client, self._internal = local._port(0), local._port(0)
-        self.client = Proxy(loop, self._client, local._port(0))
-        self.internal = Proxy(loop, self._internal, local._port(0))
-        self.controller = Proxy(loop, self.controller_port, local._port(0))
+        self.port, self.controller_port = local.free_port(0), local.free_port(0)
+        self._client, self._internal = local.free_port(0), local.free_port(0)
+        self.client = Proxy(loop, self._client, local.free_port(0))
+        self.internal = Proxy(loop, self._internal, local.free_port(0))
+        self.controller = Proxy(loop, self.controller_port, local.free_port(0))
         self.voters = ""
 
     @property

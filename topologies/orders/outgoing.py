@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import aiohttp
 import msgspec
 
+from streams.calls import call
 from streams.config import Settings
 from streams.errors import Reject, Retry, SetupError
 from streams.stage import Port
@@ -53,8 +54,11 @@ class HttpHooks:
             url = webhook_url(to.url)
             body = cloud_event(told)
             headers = {"content-type": _CONTENT, **_signed(to, told.delivery_id, int(self._clock()), body)}
-            async with self._sessions[url.scheme].post(url, data=body, headers=headers, allow_redirects=False) as reply:
-                status, wish = reply.status, reply.headers.get("retry-after", "")
+            with call("POST", str(url)) as this:
+                headers |= this.headers
+                async with self._sessions[url.scheme].post(url, data=body, headers=headers, allow_redirects=False) as reply:
+                    status = this.status = reply.status
+                    wish = reply.headers.get("retry-after", "")
         except SetupError as error:
             raise Reject(f"subscriber {to.subscriber_id}: {error.what}") from None
         except aiohttp.InvalidURL as error:

@@ -5,14 +5,16 @@ The one rule: silence is no answer. Who got none asks what has become of it, by 
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
+from streams.calls import call
 from streams.config import Settings
 from streams.errors import Reject, Retry, SetupError, Unavailable
 from topologies.orders.breaker import Breaker
@@ -161,17 +163,23 @@ class HttpProvider:
         if len(self._doubtful) > _DOUBTFUL:  # the key alone is enough for a charge to happen once: this only saves a request
             del self._doubtful[next(iter(self._doubtful))]
 
-    async def _call(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes]:
+    async def _call(
+        self, method: str, path: str, *, headers: Mapping[str, str] = MappingProxyType({}), **arguments: Any
+    ) -> tuple[int, bytes]:
         """One request through the breaker: status and body. Raises `_Unknown`, or `Unavailable` when we are put off."""
         began = time.monotonic()
         wait = self.breaker.wait(began)
         if wait > 0:
             raise Unavailable(_NAME, after=wait)
+        url = self._url + path
         try:
-            async with self._session.request(method, self._url + path, allow_redirects=False, **arguments) as reply:
-                body = await reply.content.read(_LIMIT + 1)
-                while not reply.content.at_eof() and len(body) <= _LIMIT:
-                    body += await reply.content.read(_LIMIT + 1 - len(body))
+            with call(method, url, _template(path)) as this:
+                arguments["headers"] = {**headers, **this.headers}
+                async with self._session.request(method, url, allow_redirects=False, **arguments) as reply:
+                    this.status = reply.status
+                    body = await reply.content.read(_LIMIT + 1)
+                    while not reply.content.at_eof() and len(body) <= _LIMIT:
+                        body += await reply.content.read(_LIMIT + 1 - len(body))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.breaker.bad(time.monotonic(), began)
             raise _Unknown(f"no answer ({type(error).__name__})") from None
@@ -184,6 +192,12 @@ class HttpProvider:
         if reply.status >= 500:
             raise _Unknown(f"answer {reply.status}")
         return reply.status, body
+
+
+def _template(path: str) -> str:
+    """The path as every payment's is."""
+    _, *parts = path.split("/")
+    return "/".join(["/v1/payments", *("{id}" if number == 0 else part for number, part in enumerate(parts))])
 
 
 def _outcome(payment: _Payment) -> Captured | Declined:
