@@ -9,7 +9,20 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.bench import codecs, ground, lanes, latency, postgres, receipts, reconcile, replay, report, store, throughput
+from tests.bench import (
+    codecs,
+    ground,
+    lanes,
+    latency,
+    postgres,
+    receipts,
+    reconcile,
+    replay,
+    report,
+    store,
+    throughput,
+    tracing,
+)
 
 _ON_KAFKA: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "stage": throughput.measure,
@@ -17,6 +30,7 @@ _ON_KAFKA: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "lanes": lanes.measure,
     "receipts": receipts.measure,
     "replay": replay.measure,
+    "tracing": tracing.measure,
 }
 _ALONE: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "store": store.measure,

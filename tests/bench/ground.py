@@ -128,13 +128,13 @@ def encoded(orders: Iterable[OrderSubmitted]) -> Iterator[tuple[bytes, bytes]]:
     return ((order.order_id.encode(), encode(order)) for order in orders)
 
 
-def preload(bootstrap: str, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+def preload(bootstrap: str, topic: str, records: Iterable[tuple[bytes, bytes]], headers: Headers = HEADERS) -> None:
     """Fill a topic."""
     producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 20})
     for key, value in records:
         while True:
             try:
-                producer.produce(topic, value, key, headers=list(HEADERS))
+                producer.produce(topic, value, key, headers=list(headers))
                 break
             except BufferError:
                 producer.poll(0.1)

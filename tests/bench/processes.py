@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import environ
 from pathlib import Path
 from typing import Final, Self
@@ -43,17 +43,18 @@ class Processes:
                 process.kill()
                 process.wait()
 
-    def worker(self, settings: Settings, flow: str, stage: str, *, program: str = "streams") -> None:
-        """One stage of a flow, as users run it; or by another program, which does without something."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+    def worker(
+        self, settings: Settings, flow: str, stage: str, *, program: str = "streams", more: Mapping[str, str] | None = None
+    ) -> None:
+        """One stage of a flow, as users run it; or by another program, which does without something. `more` variables."""
+        port = free_port()
         command = ["run", flow, stage, "--instance", f"bench-{stage}", "--web-port", str(port)]
         variables = {
             "TOWPATH_BOOTSTRAP": settings.bootstrap,
             "TOWPATH_DIR": str(settings.directory),
             "TOWPATH_STORE": settings.store,
             "TOWPATH_DECLINE_SHARE": "0",
+            **(more or {}),
         }
         self._start(f"{stage}.log", [program, *command], lambda: _answers(f"http://127.0.0.1:{port}/ready"), variables)
 
@@ -62,6 +63,11 @@ class Processes:
         log = self._directory / f"{group}.log"
         command = ["tests.bench.bare", bootstrap, group, source, target, str(batch)]
         self._start(log.name, command, lambda: b"ready" in log.read_bytes(), {})
+
+    def sink(self, port: int) -> None:
+        """Somebody who takes what is sent to a port, and throws it away."""
+        log = self._directory / "sink.log"
+        self._start(log.name, ["tests.bench.sink", str(port)], lambda: b"ready" in log.read_bytes(), {})
 
     def wait_until_ready(self) -> None:
         """Wait until each owns its partitions."""
@@ -91,6 +97,13 @@ class Processes:
                 stderr=out,
             )
         self._started.append((process, path, ready))
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

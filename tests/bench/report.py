@@ -123,6 +123,15 @@ def _receipts(result: dict[str, Any]) -> list[list[str]]:
     return [["full batches", ours, without, f"{result['ratio']:.2f}", f"≥ {result['target']}"]]
 
 
+def _tracing(result: dict[str, Any]) -> list[list[str]]:
+    off, targets = f"without traces {result['median']['off']:,.0f} msgs/s", result["targets"]
+    rows = []
+    for name, share in result["ratios"].items():
+        target = f"≥ {targets[name]}" if name in targets else ""
+        rows.append([f"traces: {name}", f"{result['median'][name]:,.0f} msgs/s", off, f"{share:.2f}", target])
+    return rows
+
+
 def _reconcile(result: dict[str, Any]) -> list[list[str]]:
     title = f"{result['events']:,} events"
     return [
@@ -160,6 +169,7 @@ _ROWS: Final[dict[str, Callable[[dict[str, Any]], list[list[str]]]]] = {
     "lanes": _lanes,
     "replay": _replay,
     "receipts": _receipts,
+    "tracing": _tracing,
     "reconcile": _reconcile,
     "store": _store,
     "postgres": _postgres,

@@ -6,7 +6,7 @@ writes other events with headers.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any, Final
 
@@ -53,12 +53,14 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
-def stage_speed(ground: Ground, records: int, *, program: str = "streams", rewind: bool = True) -> float:
+def stage_speed(
+    ground: Ground, records: int, *, program: str = "streams", rewind: bool = True, more: Mapping[str, str] | None = None
+) -> float:
     """Messages per second of intake, over the whole topic; then its group is at the beginning again, unless told not to be."""
     group = names.group(bench.name, checking.name)
     settings = ground.settings("throughput")
     with Processes(settings.directory) as processes:
-        processes.worker(settings, "tests.bench.flow", checking.name, program=program)
+        processes.worker(settings, "tests.bench.flow", checking.name, program=program, more=more)
         speed = _watch(ground, processes, group, records)
     if rewind:
         ground.rewind(group, SUBMITTED)
