@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-u
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-airflow prometheus lint faults bench lock clean
+.PHONY: help setup demo test test-fast test-airflow prometheus dashboards lint faults bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test-airflow: $(READY) ## Run the DAG in a real Airflow, which gets an environme
 
 prometheus: ## Fetch Prometheus and Alertmanager, which some tests need, from Debian's packages into Towpath's cache
 	@deploy/prometheus/fetch
+
+dashboards: $(READY) ## Write Grafana's dashboards anew from their code: deploy/grafana/json
+	@cd deploy/grafana && ../../$(BIN)/python -m dashboards
 
 lint: $(READY) ## Check style, format, types and who imports whom
 	@$(BIN)/ruff check

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.exported import exported, recorded
 from tests.support.promql import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -78,22 +79,11 @@ def test_an_alert_is_shown_to_fire_and_to_be_silent(alert: Rule) -> None:
 
 @pytest.mark.parametrize("rule", ALL, ids=lambda rule: rule.name)
 def test_a_rule_goes_by_metrics_that_exist(rule: Rule) -> None:
-    recorded = {each.name for each in ALL if not each.alert}
     assert metrics(rule.expression)
-    assert metrics(rule.expression) - recorded - exported() == set()
+    assert metrics(rule.expression) - recorded() - exported() == set()
 
 
 def test_no_page_is_left_of_an_alert_that_is_gone_and_no_silence() -> None:
     names = {alert.name for alert in ALERTS}
     assert {path.stem for path in PAGES.glob("*.md")} == names
     assert set(re.findall(r"Towpath\w+", INHIBITIONS)) <= names
-
-
-def exported() -> set[str]:
-    """What the page of metrics lists (tests/unit/test_metrics_page.py holds it against the code), and what Prometheus adds."""
-    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-    found = {"up"}
-    for names, kind in re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", page, re.MULTILINE):
-        for name in re.findall(r"`(\w+)`", names):
-            found |= {f"{name}_bucket", f"{name}_count", f"{name}_sum"} if kind == "histogram" else {name}
-    return found
