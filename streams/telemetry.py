@@ -4,7 +4,8 @@ The one rule: a metric is read when it is asked for, and only what the catalogue
 numbers and knows nothing of metrics.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -16,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from streams.catalogue import FAMILIES
 from streams.kafka_stats import Statistics
 from streams.tally import OTHER, Spread, Tally, Waiting
+
+log = logging.getLogger("towpath.metrics")
 
 MEDIA_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
 _KAFKA: Final = "kafka"
@@ -141,14 +144,13 @@ def _buckets(spread: Spread) -> list[tuple[str, float, Exemplar | None]]:
     return found
 
 
-def exposition(samples: Iterable[Sample], *, process: bool = False, more: str = "") -> bytes:
-    """OpenMetrics; with `process` also what there is to say of this one, and what a text file of metrics (`more`) says."""
+def exposition(samples: Iterable[Sample], *, process: bool = False, more: Iterable[Metric] = ()) -> bytes:
+    """OpenMetrics; with `process` also what there is to say of this one, and `more` that comes from elsewhere."""
     registry = CollectorRegistry()
     if process:
         ProcessCollector(registry=registry)
     registry.register(_Samples(samples))
-    if more:
-        registry.register(_Parsed(more))
+    registry.register(_Ready(more))
     text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]  # it has no types
     return text
 
@@ -160,14 +162,23 @@ def textfile(samples: Iterable[Sample]) -> bytes:
     return generate_latest(registry)
 
 
-class _Parsed:
-    """What a text file says, of the metrics that the catalogue has."""
+def readable(text: str, names: Collection[str]) -> list[Metric]:
+    """The metrics of these names in a text file; none where somebody has written something else into it."""
+    try:
+        return [metric for metric in parse_text(text) if metric.name in names]
+    except ValueError:
+        log.warning("a file with metrics cannot be read; it is left out")
+        return []
 
-    def __init__(self, text: str) -> None:
-        self._text = text
 
-    def collect(self) -> Iterator[Metric]:
-        return (metric for metric in parse_text(self._text) if metric.name in FAMILIES)
+class _Ready:
+    """A collector over metrics that are made already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 def read(text: str) -> list[tuple[str, dict[str, str], float]]:

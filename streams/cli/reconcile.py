@@ -8,6 +8,7 @@ not be checked.
 import contextlib
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,12 @@ _SHOWN = 100
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a report, one HTML file."
 )
+@click.option(
+    "--metrics",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the figures for Prometheus: a text file, for node exporter or `towpath lag --serve --include`.",
+)
 @as_json
 def reconcile(module: str, **options: Any) -> None:
     """Prove from receipts and topics that each event was handled once, and name whatever does not add up.
@@ -66,11 +73,13 @@ def reconcile(module: str, **options: Any) -> None:
       towpath reconcile topologies.orders --statement 2026-11-23.csv --json | jq .differences
     """
     from streams.ops.reconcile.ledger import Ledger
+    from streams.ops.reconcile.metrics import write
     from streams.ops.reconcile.report import report
     from streams.ops.reconcile.source import reconcile as prove
     from streams.topology import load
 
     topology = load(module)
+    began = time.time()
     for name in options["stages"]:
         topology.stage(name)
     call = invocation()
@@ -89,6 +98,8 @@ def reconcile(module: str, **options: Any) -> None:
             options["report"].write_text(report(result, topology), "utf-8")
         except OSError as error:
             raise SetupError(f"cannot write: {error.strerror}", where=str(options["report"]), fix="name another file") from None
+    if options["metrics"] is not None:
+        write(options["metrics"], result, time.time() - began, time.time())
     _show(result, json=options["json_"] or not interactive())
     click.get_current_context().exit(1 if result.differences else 0)
 

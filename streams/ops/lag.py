@@ -7,7 +7,7 @@ An end is the last stable offset: what lies behind an open transaction cannot be
 
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 from confluent_kafka import KafkaException
@@ -42,35 +42,56 @@ class Lag(msgspec.Struct, frozen=True):
     members: int
 
 
-def measure(settings: Settings, topology: Topology) -> list[Lag]:
-    """Each input of each stage, in the topology's order. Raises `SetupError` if the cluster does not answer."""
-    admin = topics.connect(settings)
-    groups = {stage.name: names.group(topology.name, stage.name) for stage in topology.stages}
-    inputs = {topic for stage in topology.stages for topic in stage.topics}
-    offsets = committed(admin, groups.values())  # before the ends: a lag is never below 0
-    members = _members(admin, list(groups.values()))
-    with Scan(settings, admin, inputs) as scan:
-        places = list(scan.next)
+class Looks:
+    """Looks at a topology's groups, again and again. As a context manager it is closed at the end.
+
+    Raises `SetupError` if the cluster does not answer, or lacks a topic.
+    """
+
+    def __init__(self, settings: Settings, topology: Topology) -> None:
+        self.admin = topics.connect(settings)
+        self._stages = {stage: names.group(topology.name, stage.name) for stage in topology.stages}
+        self._scan = Scan(settings, self.admin, {topic for stage in topology.stages for topic in stage.topics})
+        self._places = list(self._scan.next)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scan.__exit__()
+
+    def look(self) -> list[Lag]:
+        """Each input of each stage, in the topology's order."""
+        groups, places, scan = list(self._stages.values()), self._places, self._scan
+        offsets = committed(self.admin, groups)  # before the ends: a lag is never below 0
+        members = _members(self.admin, groups)
         stable, high = scan.ends(places, decided=False), scan.ends(places, decided=True)
         earliest = scan.since(dict.fromkeys(places, 0))
         rows = [
-            (stage, place, offsets[groups[stage.name]].get(place))
-            for stage in topology.stages
+            (stage, place, offsets[group].get(place))
+            for stage, group in self._stages.items()
             for place in places
             if place[0] in stage.topics
         ]
         first = {(place, _next(at, earliest[place])) for _, place, at in rows if _next(at, earliest[place]) < stable[place]}
         since = _times(scan, first, stable)
-    now = time.time()
-    found = []
-    for stage, place, at in rows:
-        start = _next(at, earliest[place])
-        written = since.get((place, start))
-        behind = stable[place] - start if written is not None else 0  # no record follows: markers do
-        age = max(now - written / 1000, 0.0) if written is not None else 0.0
-        undecided = max(high[place] - stable[place], 0)
-        found.append(Lag(stage.name, *place, at, stable[place], behind, round(age, 3), undecided, members[groups[stage.name]]))
-    return found
+        now = time.time()
+        found = []
+        for stage, place, at in rows:
+            start = _next(at, earliest[place])
+            written = since.get((place, start))
+            behind = stable[place] - start if written is not None else 0  # no record follows: markers do
+            age = max(now - written / 1000, 0.0) if written is not None else 0.0
+            undecided = max(high[place] - stable[place], 0)
+            there = members[self._stages[stage]]
+            found.append(Lag(stage.name, *place, at, stable[place], behind, round(age, 3), undecided, there))
+        return found
+
+
+def measure(settings: Settings, topology: Topology) -> list[Lag]:
+    """One look: each input of each stage, in the topology's order. Raises `SetupError` if the cluster does not answer."""
+    with Looks(settings, topology) as looks:
+        return looks.look()
 
 
 def _next(at: int | None, earliest: int) -> int:
