@@ -4,7 +4,7 @@ The one rule: all of them write the page, some print what it would say.
 """
 
 import argparse
-import logging
+import json
 import os
 import shutil
 import signal
@@ -29,7 +29,6 @@ def main() -> int:
     if unknown := set(names) - FAULTS.keys():
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # tidily, with all that was started
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says so for every attempt to reach a broker that is away
     load = os.getloadavg()[0]
     results: list[Result] = []
     while len(results) < len(names):
@@ -66,6 +65,9 @@ def _keep(arena: Arena, name: str) -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     for worker in arena.workers:
+        (home / f"{worker.name}.health").write_text(json.dumps(worker.page("/health")[1], indent=2))
+        worker.process.send_signal(signal.SIGABRT)  # where each of its threads is goes to its log
+        worker.ended(20)
         (home / f"{worker.name}.log").write_text(worker.log)
     for node in arena.cluster.nodes:
         shutil.copy(node.log, home / f"node{node.number}.log")

@@ -20,9 +20,9 @@ from streams.store import Inbox
 from tests.faults import collect
 from tests.faults.cluster import Cluster, whole
 from tests.faults.shop import Shop, stocked
+from tests.faults.tap import Tap
 from tests.support.postgres import own_server, raw
 from tests.support.psp import KEY, Psp
-from tests.support.reader import Reader
 from tests.support.workers import Crew, Worker, towpath
 from topologies.orders import orders
 from topologies.orders.stock import stock
@@ -31,7 +31,7 @@ MODULE: Final = "topologies.orders"
 BUSY: Final = tuple(stage.name for stage in orders.stages if stage.name != "delivery")  # nobody subscribes
 _PATIENCE: Final = 120.0  # seconds
 _STILL: Final = 90.0  # seconds without any record; an attempt may wait for 60
-_PSP: Final = '{"busy": 0.03, "resets": 0.005}'
+_PSP: Final = '{"busy": 0.03}'
 
 
 class Round(msgspec.Struct):
@@ -174,8 +174,8 @@ class Arena:
     def reread(self) -> None:
         """Read everything from its beginning, also partitions that are new."""
         self._readers.close()
-        self.committed = self._readers.enter_context(Reader(self.cluster.direct, collect.TOPICS))
-        self.uncommitted = self._readers.enter_context(Reader(self.cluster.direct, collect.EVENTS, "read_uncommitted"))
+        self.committed = self._readers.enter_context(Tap(self.cluster.direct, collect.TOPICS))
+        self.uncommitted = self._readers.enter_context(Tap(self.cluster.direct, collect.EVENTS, "read_uncommitted"))
 
     def whole(self) -> None:
         """Wait until the cluster is."""

@@ -1,7 +1,7 @@
 """What there is to be known of a run, collected as a history for `streams.history`.
 
-The one rule: no worker is asked. Everything comes from a reader that is none of ours, from the groups' offsets, or from the
-books outside.
+The one rule: no worker is asked. Everything comes from plain readers of the topics, from the groups' offsets, or from the books
+outside.
 """
 
 from collections import Counter
@@ -15,10 +15,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from streams.history import Balance, Effect, History, Letter, Part, Place, Seen, Waiting
 from streams.record import Record, event_info
 from streams.travel import event_id
+from tests.faults.tap import Tap
 from tests.support.contracts import Contracts
 from tests.support.flow import header
 from tests.support.psp import Psp
-from tests.support.reader import Reader
 from tests.support.workers import ROOT
 from topologies.orders import orders
 
@@ -37,7 +37,7 @@ CONTRACTS: Final = Contracts(ROOT / "schemas")
 Marks = dict[tuple[str, int], int]
 
 
-def ends(reader: Reader) -> Marks:
+def ends(reader: Tap) -> Marks:
     """After the last record of each partition that has come."""
     return {(topic, record.partition): record.offset + 1 for topic in TOPICS for record in reader.records[topic]}
 
@@ -56,7 +56,7 @@ def committed(bootstrap: str, partitions: int) -> dict[tuple[str, str, int], int
     return found
 
 
-def behind(reader: Reader, offsets: Mapping[tuple[str, str, int], int]) -> list[str]:
+def behind(reader: Tap, offsets: Mapping[tuple[str, str, int], int]) -> list[str]:
     """What stages have not read, or have parked (but for what they have sent themselves for later)."""
     last = ends(reader)
     found = [
@@ -80,7 +80,7 @@ def open_transactions(bootstrap: str) -> list[str]:
     return [f"{at.topic}[{at.partition}] is open from {stable[at]} to {all_[at]}" for at in places if stable[at] < all_[at]]
 
 
-def parked(reader: Reader) -> list[Waiting]:
+def parked(reader: Tap) -> list[Waiting]:
     """What the tables hold, but for timers: these have no place on a topic."""
     found = []
     for stage, table in zip(orders.stages, TABLES, strict=True):
@@ -92,7 +92,7 @@ def parked(reader: Reader) -> list[Waiting]:
     return found
 
 
-def history(committed_: Reader, uncommitted: Reader, offsets: Mapping[tuple[str, str, int], int], start: Marks) -> History:
+def history(committed_: Tap, uncommitted: Tap, offsets: Mapping[tuple[str, str, int], int], start: Marks) -> History:
     """What has happened since `start`."""
     records = list(_seen(committed_, uncommitted, start))
     letters = [
@@ -114,7 +114,7 @@ def history(committed_: Reader, uncommitted: Reader, offsets: Mapping[tuple[str,
     )
 
 
-def _seen(committed_: Reader, uncommitted: Reader, start: Marks) -> Iterator[Seen]:
+def _seen(committed_: Tap, uncommitted: Tap, start: Marks) -> Iterator[Seen]:
     """Each record once; one that only the other reader has was in a transaction that was aborted."""
     for topic in EVENTS:
         there = {(record.partition, record.offset) for record in committed_.records[topic]}
@@ -126,7 +126,7 @@ def _seen(committed_: Reader, uncommitted: Reader, start: Marks) -> Iterator[See
                     yield Seen(topic, record.partition, record.offset, record.key, event_id(_record(record)), cause, true)
 
 
-def _silent(reader: Reader, start: Marks) -> frozenset[tuple[str, Place]]:
+def _silent(reader: Tap, start: Marks) -> frozenset[tuple[str, Place]]:
     found = set()
     for record in reader.records[RECEIPTS]:
         receipt = CONTRACTS.decode(record.value)
@@ -137,7 +137,7 @@ def _silent(reader: Reader, start: Marks) -> frozenset[tuple[str, Place]]:
     return frozenset(found)
 
 
-def _timers(reader: Reader) -> frozenset[str]:
+def _timers(reader: Tap) -> frozenset[str]:
     """The ids of what stages have sent themselves for later."""
     found = set()
     for table in TABLES:
@@ -170,7 +170,7 @@ def effects(psp: Psp) -> list[Effect]:
     ]
 
 
-def balances(reader: Reader, psp: Psp, store: psycopg.Connection[Any], seeded: Mapping[str, int]) -> list[Balance]:
+def balances(reader: Tap, psp: Psp, store: psycopg.Connection[Any], seeded: Mapping[str, int]) -> list[Balance]:
     """Money: what the events say against the ledger. Stock: what was there, less what is reserved and not given back."""
     found = []
     for topic, kind in (("payments.captured", "capture"), ("payments.refunded", "refund")):

@@ -10,7 +10,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
 
-import aiokafka
 import confluent_kafka
 import msgspec
 
@@ -82,7 +81,7 @@ def _circumstances(load: float) -> list[str]:
     return [
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Towpath {code_version(Settings.load(), f'{PAGE}:1')}, Kafka {VERSION},",
         f"confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]}), "
-        f"aiokafka {aiokafka.__version__}, Python {platform.python_version()};",
+        f"Python {platform.python_version()};",
         f"{os.cpu_count()} cores, load {load:.1f} before, {os.getloadavg()[0]:.1f} after: whatever else runs makes it slower.",
         "",
         "Three brokers, each a controller too, replication 3, min.insync.replicas 2, session 6 s; two workers of all stages;",
@@ -125,7 +124,7 @@ def _legend() -> list[str]:
     return [
         "*Recovered*: from the end of the fault (of a death: from the death) until every stage has committed again on each",
         "of its partitions; the first commit of anybody is sooner. *Lost* to *other* is what `streams/history.py` says of",
-        "the records (read by aiokafka, committed and not), the groups' offsets, the provider's ledger and the stock.",
+        "the records (read committed and not), the groups' offsets, the provider's ledger and the stock.",
         "*Aborted*: records of transactions that came to nothing. *Ends*: exit codes of workers that ended meanwhile and were",
         "started again (-9 and -15 are signals of the test, or the kernel's; 1 is a worker that gave up by itself).",
     ]
