@@ -1,7 +1,7 @@
 """Where a record stands in a trace, by W3C's `traceparent`, and what a span is.
 
-The one rule: values only. A trace's id follows from the event that began it and a sent record's span id from that record's id,
-so that the same event handled twice writes the same bytes.
+The one rule: values only. A trace's id follows from the event that began it, and a sent record's span id from that record's
+id, so that the same event handled twice writes the same bytes.
 
 Source: https://www.w3.org/TR/trace-context/ (level 2, without its rules for HTTP).
 """
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -26,7 +27,8 @@ _FORM: Final = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 )
 _KNOWN: Final = 3  # of the flags: sampled, and random
-_BITS: Final = 56  # of a trace id that are random in any trace that says so; ours are hashes
+_BITS: Final = 32
+_is_id: Final = re.compile(r"[0-9a-f]{16}(?!0{16})[0-9a-f]{16}").fullmatch
 _STATE_LIMIT: Final = 512
 
 Value = str | int
@@ -46,9 +48,10 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sampler(msgspec.Struct, frozen=True):
-    """Which traces are kept. `bound`: of 2**56, the share of those that begin here; `parent`: others keep their own decision.
+    """Which traces are kept. `bound`: of 2**32, the share of those that begin here; `parent`: others keep their own decision.
 
-    `errors`: an attempt that fails is kept whatever was decided.
+    `errors`: an attempt that fails is kept whatever was decided. The decision goes by a checksum of the trace's id: whoever
+    gives events their ids may have counted them.
     """
 
     bound: int = 1 << _BITS
@@ -64,7 +67,7 @@ class Sampler(msgspec.Struct, frozen=True):
         """The decision on a trace; `place` is where it comes from."""
         if place is not None and self.parent:
             return place.sampled
-        return int(trace_id[-14:], 16) < self.bound
+        return crc32(trace_id.encode()) < self.bound
 
 
 class Shape(msgspec.Struct, eq=False, frozen=True):
@@ -130,6 +133,11 @@ def incoming(headers: Iterable[Header]) -> Place | None:
     return parse(said[0]) if len(said) == 1 else None
 
 
+def root(trace_id: str, flags: int = 0) -> Place:
+    """The first of a trace that begins with an event: both halves of its id say so."""
+    return Place(trace_id, trace_id[16:], flags)
+
+
 def state(headers: Iterable[Header]) -> str:
     """The `tracestate` of a record, for its spans; empty if there is none or it is no such thing."""
     text = b",".join(value or b"" for name, value in headers if name == TRACESTATE)
@@ -137,5 +145,7 @@ def state(headers: Iterable[Header]) -> str:
 
 
 def begun_by(what: str) -> str:
-    """The id of the trace that an event begins: the same whoever asks."""
+    """The id of the trace that an event begins: the event's own, if it can be one, else made from it."""
+    if _is_id(what):
+        return what
     return blake2b(what.encode(), digest_size=16, person=b"towpath trace").hexdigest()

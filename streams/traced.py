@@ -5,16 +5,17 @@ The one rule: nothing is done otherwise than without them. Where traces are off 
 
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from streams.codec import Codec
 from streams.errors import Aborted
-from streams.process import Effects, Journal, Outcome, Processor, Ready
+from streams.process import Effects, Journal, Outcome, Processor, Ready, Verdict
 from streams.record import Output, Record
 from streams.session import Place, Polled, Session
 from streams.stage import Stage
 from streams.tracing import StageTraces
-from streams.travel import Travel
+
+_DONE: Final = Verdict.DONE
 
 
 def parts(
@@ -38,22 +39,31 @@ class Traced(Processor):
     def __init__(self, stage: Stage, codec: Codec, resources: Mapping[Any, Any], traces: StageTraces) -> None:
         super().__init__(stage, codec, resources)
         self._traces = traces
+        self._clock = traces.clock
+
+    def read(self, records: Sequence[Record]) -> list[Ready]:
+        """See `Processor`."""
+        ready = super().read(records)
+        self._traces.begin(ready)
+        return ready
 
     def start(self, ready: Ready, attempt: int, now: float) -> Outcome | Awaitable[Outcome]:
         """See `Processor`."""
-        record, travel, _ = ready
-        traces = self._traces
-        began = traces.clock()
-        traces.begin(record, travel, attempt)
-        outcome = super().start(ready, attempt, now)
+        travel = ready[1]
+        if attempt > 1 or travel.case:
+            self._traces.again(ready[0], travel, attempt)
+        began = self._clock()
+        outcome = Processor.start(self, ready, attempt, now)
         if not isinstance(outcome, Outcome):
-            return self._ended(outcome, record, travel, attempt, began)
-        traces.end(record, travel, attempt, began, outcome)
+            return self._ended(outcome, ready, attempt, began)
+        if travel.step is not None or outcome.verdict is not _DONE:
+            self._traces.end(ready[0], travel, attempt, began, outcome)
         return outcome
 
-    async def _ended(self, waiting: Awaitable[Outcome], record: Record, travel: Travel, attempt: int, began: int) -> Outcome:
+    async def _ended(self, waiting: Awaitable[Outcome], ready: Ready, attempt: int, began: int) -> Outcome:
         outcome = await waiting
-        self._traces.end(record, travel, attempt, began, outcome)
+        if ready[1].step is not None or outcome.verdict is not _DONE:
+            self._traces.end(ready[0], ready[1], attempt, began, outcome)
         return outcome
 
 

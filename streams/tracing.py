@@ -10,14 +10,14 @@ that no trace grows without end; who failed once is followed from there on. An a
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import getrandbits
 from typing import Final
 
 from streams import names, semconv
 from streams.export import Exporter, configured, source
 from streams.otlp import Source
-from streams.process import Outcome, Verdict
+from streams.process import Outcome, Ready, Verdict
 from streams.record import Record, event_info
 from streams.stage import Stage
 from streams.trace import (
@@ -36,8 +36,8 @@ from streams.trace import (
     Value,
     begun_by,
     incoming,
+    root,
     state,
-    write,
 )
 from streams.travel import Travel
 
@@ -86,7 +86,7 @@ class StageTraces:
         self._timers = frozenset(event_info(cls).topic for cls in stage.timers)
         self._spans: list[Span] = []
         self._links: dict[Place, None] = {}
-        self._count = 0
+        self.count = 0
         self._transaction = trace_id()
         self._process = {topic: _processing(topic, group) for topic in (*stage.topics, *self._timers)}
         self._send: dict[str, Shape] = {}
@@ -96,41 +96,51 @@ class StageTraces:
 
     # -- records --------------------------------------------------------------------------------------------------------
 
-    def begin(self, record: Record, travel: Travel, attempt: int) -> None:
-        """Find out where an attempt stands, and have its outputs say so."""
-        place = incoming(travel.through)
-        later = record.topic in self._timers
-        if attempt == 1 and not travel.case and not later:
-            if place is not None and not place.sampled and self.sampler.parent:
-                travel.trace = place  # passed on as it is
-                return
-            known = begun_by(travel.cause) if place is None else place.trace_id
-            if self.sampler.keeps(known, place):
-                travel.step = travel.trace = _step(known, place, record)
-                self._without_header(travel, new=place is None)
-            elif place is None:  # else the next stage would begin another one
-                travel.trace = fresh = Place(known, known[:16], 0)
-                self._without_header(travel, new=True)
-                travel.through.append((TRACEPARENT, write(fresh)))
+    def begin(self, ready: Sequence[Ready]) -> None:
+        """Find out where first attempts stand, and have their outputs say so."""
+        self.count += len(ready)
+        keeps = self.sampler.keeps
+        for record, travel, _ in ready:
+            said = [header for header in travel.through if header[0] == TRACEPARENT]
+            if record.topic in self._timers:
+                self.again(record, travel, 1)
+            elif said and (place := incoming(said)) is not None:
+                if keeps(place.trace_id, place):
+                    travel.step = travel.trace = step = Step(place.trace_id, span_id(), place, SAMPLED | place.flags)
+                    step.state = state(record.headers)
+                    _without_header(travel)
+                else:  # passed on as it is
+                    travel.trace = place
             else:
-                travel.trace = place
-            return
-        old = place or _began(travel)
-        again = begun_by(f"{travel.cause}/{self._stage}/{attempt}/{travel.case.hex()}")
-        if self.sampler.keeps(again, old) if later else self.sampler.errors or old.sampled:
-            travel.step = travel.trace = Step(again, span_id(), None, SAMPLED, (old,))
-            self._without_header(travel, new=True)
+                known = begun_by(travel.cause)
+                if said:
+                    _without_header(travel, new=True)
+                if keeps(known):
+                    travel.step = travel.trace = Step(known, known[16:], None, SAMPLED)
+                else:  # it says so, lest the next stage begin another
+                    raw = known.encode()
+                    travel.through.append((TRACEPARENT, b"00-%b-%b-00" % (raw, raw[16:])))
+                    travel.trace = root(known)
+
+    def again(self, record: Record, travel: Travel, attempt: int) -> None:
+        """What was put off begins a trace of its own, with a link to the one before."""
+        old = incoming(record.headers) or root(begun_by(travel.cause))
+        known = begun_by(f"{travel.cause}/{self._stage}/{attempt}/{travel.case.hex()}")
+        if self.sampler.keeps(known, old) if record.topic in self._timers else self.sampler.errors or old.sampled:
+            travel.step = travel.trace = Step(known, span_id(), None, SAMPLED, (old,))
+            _without_header(travel, new=True)
         else:
-            travel.trace = old
+            travel.step, travel.trace = None, old
 
     def end(self, record: Record, travel: Travel, attempt: int, began: int, outcome: Outcome) -> None:
-        """Keep what became of an attempt, if anybody wants to see it."""
-        self._count += 1
+        """Keep what became of an attempt that somebody wants to see, or that failed."""
         step = travel.step
         if step is None:
-            if outcome.verdict is Verdict.DONE or not self.sampler.errors:
+            if not self.sampler.errors:
                 return
-            step = self._unsampled(record, travel)
+            place = incoming(record.headers)
+            old = place or root(begun_by(travel.cause))
+            step = Step(old.trace_id, span_id(), place, old.flags)
         now = self.clock()
         spans = self._spans
         key = record.key.decode("utf-8", "replace")[:_KEY] if record.key is not None else ""
@@ -158,17 +168,6 @@ class StageTraces:
             sent = ((semconv.MESSAGING_MESSAGE_ID, known), (semconv.MESSAGING_KAFKA_MESSAGE_KEY, key))
             spans.append(Span(self._sending(output.topic), step.trace_id, known[:16], step.span_id, now, 0, sent))
 
-    def _unsampled(self, record: Record, travel: Travel) -> Step:
-        """Where an attempt stands that failed though nobody was to see it."""
-        place = incoming(record.headers)
-        old = place or _began(travel)
-        return Step(old.trace_id, span_id(), place, old.flags)
-
-    def _without_header(self, travel: Travel, *, new: bool) -> None:
-        """Outputs get a header of their own; what others have said of an old trace is of no use in a new one."""
-        ours = (TRACEPARENT, TRACESTATE) if new else (TRACEPARENT,)
-        travel.through = [header for header in travel.through if header[0] not in ours]
-
     def _sending(self, topic: str) -> Shape:
         shape = self._send.get(topic)
         if shape is None:
@@ -179,12 +178,12 @@ class StageTraces:
 
     def forget(self) -> None:
         """What was done has been undone: it is done again, or by somebody else."""
-        self._spans, self._links, self._count, self._transaction = [], {}, 0, trace_id()
+        self._spans, self._links, self.count, self._transaction = [], {}, 0, trace_id()
 
     def settled(self, began: int, error: str | None) -> None:
         """A transaction has come to its end. With an `error` nothing of it has happened, and only itself is told of."""
         if not self._spans and (self.database is None or self.database[2] is None):
-            self._count, self.database = 0, None
+            self.count, self.database = 0, None
             return
         now = self.clock()
         for span in self._spans:
@@ -194,18 +193,24 @@ class StageTraces:
         if self.database is not None:
             first = min(first, self.database[0])
         whole = span_id()
-        count: tuple[tuple[str, Value], ...] = ((semconv.MESSAGING_BATCH_MESSAGE_COUNT, self._count),)
+        count: tuple[tuple[str, Value], ...] = ((semconv.MESSAGING_BATCH_MESSAGE_COUNT, self.count),)
         failed: tuple[tuple[str, Value], ...] = ((semconv.ERROR_TYPE, "Aborted"),) if error is not None else ()
         links = tuple(self._links)
         spans.append(Span(self._whole, self._transaction, whole, "", first, now, count, (), error))
         spans.append(Span(self._commit, self._transaction, span_id(), whole, began, now, count + failed, links, error))
         if self.database is not None:
             start, end, problem = self.database
-            size = ((semconv.DB_OPERATION_BATCH_SIZE, self._count),)
+            size = ((semconv.DB_OPERATION_BATCH_SIZE, self.count),)
             spans.append(Span(self._batch, self._transaction, span_id(), whole, start, end, size, (), problem))
         self.database = None
         self._tracing.exporter.put(self._source, spans)
         self.forget()
+
+
+def _without_header(travel: Travel, *, new: bool = False) -> None:
+    """Outputs get a header of their own; what others have said of an old trace is of no use in a new one."""
+    ours = (TRACEPARENT, TRACESTATE) if new else (TRACEPARENT,)
+    travel.through = [header for header in travel.through if header[0] not in ours]
 
 
 def sending(topic: str) -> Shape:
@@ -226,20 +231,6 @@ def _operation(name: str, what: str, kind: int, title: str, more: tuple[tuple[st
 
 def _group(group: str) -> tuple[tuple[str, Value], ...]:
     return ((semconv.MESSAGING_CONSUMER_GROUP_NAME, group),)
-
-
-def _step(known: str, place: Place | None, record: Record) -> Step:
-    if place is None:
-        return Step(known, known[:16], None, SAMPLED)
-    step = Step(known, span_id(), place, SAMPLED | place.flags)
-    step.state = state(record.headers)
-    return step
-
-
-def _began(travel: Travel) -> Place:
-    """The place of a record that no header places: it began a trace, of which nothing was kept."""
-    known = begun_by(travel.cause)
-    return Place(known, known[:16], 0)
 
 
 def span_id() -> str:
