@@ -27,6 +27,7 @@ SIZES: Final = (1, 5, 10, 50, 100, 500, 1000, 2000, 5000, 10000)
 """Records in one transaction."""
 OTHER: Final = "other"
 _OLDEST: Final = 30 * 86400.0  # seconds: no record is taken for older, whatever its producer's clock says
+_DIGITS: Final = 14  # of a time in milliseconds
 _LONGEST: Final = 64  # characters of a label's word
 
 
@@ -162,28 +163,32 @@ class Tally:
                 return
 
     def _ended(self, outputs: Sequence[Output], done: float, *, look: bool) -> None:
+        found: dict[str, list[float]] = {}
         for output in outputs:
             outcome = self._ends.get(output.topic)
             if outcome is None:
                 continue
-            born = born_of(output)
-            if born is None:
-                continue
-            word = self._outcomes.add(outcome(output))
-            if (spread := self.flow.get(word)) is None:
-                spread = self.flow[word] = Spread(FLOW)
-            age = min(max(done - born, 0.0), _OLDEST)
-            spread.add(age)
-            if look and (trace := sampled(output.headers)):
-                spread.show(Exemplar(trace, age, done))
+            name, born = output.headers[-1] if output.headers else ("", None)  # there it is, but for what others put behind it
+            if name != BORN:
+                born = dict(output.headers).get(BORN)
+            if born and len(born) <= _DIGITS and born.isdigit():
+                age = done - int(born) * 0.001
+                word = outcome(output)
+                ages = found.get(word)
+                if ages is None:
+                    ages = found[word] = []
+                ages.append(age)
+                if look and (trace := sampled(output.headers)):
+                    look = False
+                    self._outcome(word).show(Exemplar(trace, min(max(age, 0.0), _OLDEST), done))
+        for word, ages in found.items():
+            self._outcome(word).add_sorted(_sane(ages))
 
-
-def born_of(output: Output) -> float | None:
-    """When the source's record that led to it was written, in seconds since the Unix epoch; None if it does not say."""
-    for name, value in output.headers:
-        if name == BORN:
-            return int(value) / 1000 if value and len(value) <= 14 and value.isdigit() else None
-    return None
+    def _outcome(self, word: str) -> Spread:
+        known = self._outcomes.add(word)
+        if (spread := self.flow.get(known)) is None:
+            spread = self.flow[known] = Spread(FLOW)
+        return spread
 
 
 def sampled(headers: Sequence[tuple[str, bytes | None]]) -> str:
@@ -198,10 +203,15 @@ def sampled(headers: Sequence[tuple[str, bytes | None]]) -> str:
 
 
 def _ages(records: Sequence[Record], now: float) -> list[float]:
-    """How long each waited, in seconds, ascending. Clocks differ, and a producer may write any time."""
-    ages = sorted([now - record.timestamp * 0.001 for record in records if record.timestamp > 0])
+    """How long each waited, in seconds, ascending."""
+    return _sane([now - record.timestamp * 0.001 for record in records if record.timestamp > 0])
+
+
+def _sane(ages: list[float]) -> list[float]:
+    """The same, ascending. Clocks differ, and a producer may write any time."""
+    ages.sort()
     if ages and (ages[0] < 0 or ages[-1] > _OLDEST):
-        ages = [min(max(age, 0.0), _OLDEST) for age in ages]
+        return [min(max(age, 0.0), _OLDEST) for age in ages]
     return ages
 
 

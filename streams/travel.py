@@ -5,6 +5,7 @@ untouched.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final
@@ -46,6 +47,12 @@ def _digest(text: str) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+@lru_cache(maxsize=1024)
+def _born(timestamp: int) -> Header:
+    """Many records of a batch are of one millisecond."""
+    return BORN, b"%d" % timestamp
+
+
 class Travel:
     """What a record gives its outputs on their way: its id as their `cause`, and the headers that are not ours.
 
@@ -68,7 +75,7 @@ class Travel:
                 born = born or name == BORN
                 size += len(name) + (len(value) if value else 0)
         if not born and record.timestamp > 0:  # it comes from a source: how long the flow takes is counted from here
-            through.append((BORN, b"%d" % record.timestamp))
+            through.append(_born(record.timestamp))
         self.cause = _id_of(record, ids[0] if ids else None)
         self.large = size > _LONG or len(through) > _MANY
         self.through = through
