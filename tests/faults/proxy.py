@@ -57,7 +57,8 @@ class _Link:
         for writer in (self.writer, self.upstream):
             if writer is not None:
                 if reset:
-                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    with contextlib.suppress(OSError):  # it has ended already
+                        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 writer.transport.abort()
 
 
