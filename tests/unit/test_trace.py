@@ -80,7 +80,7 @@ def test_the_names_are_those_of_the_conventions() -> None:
     for name, value in ours.items():
         assert getattr(modules[name.partition("_")[0]], name) == value
     kinds = messaging_attributes.MessagingOperationTypeValues
-    assert (semconv.SEND, semconv.PROCESS, semconv.SETTLE) == (kinds.SEND.value, kinds.PROCESS.value, kinds.SETTLE.value)
+    assert (kinds.SEND.value, kinds.PROCESS.value, kinds.SETTLE.value) == (semconv.SEND, semconv.PROCESS, semconv.SETTLE)
     assert messaging_attributes.MessagingSystemValues.KAFKA.value == semconv.KAFKA
 
 
