@@ -5,13 +5,17 @@ name; in CI it fails.
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +23,7 @@ from typing import Any, Self
 import pytest
 
 from streams.jars import cache_directory
-from tests.support.workers import free_port, wait_for
+from tests.support.workers import ROOT, free_port, wait_for
 
 
 def program(*names: str) -> str:
@@ -44,14 +48,18 @@ def run(*command: str | Path, directory: Path) -> str:
 class Server:
     """A program that serves HTTP. As a context manager it is ended at the end."""
 
-    def __init__(self, directory: Path, *command: str) -> None:
-        """`command` with `{port}` where its port belongs."""
+    READY = "/-/ready"
+    """The page that is there once it serves."""
+
+    def __init__(self, directory: Path, *command: str, environment: Mapping[str, str] | None = None) -> None:
+        """`command` with `{port}` where its port belongs; `environment` is added to ours."""
         self.port = free_port()
-        self._log = directory / f"{Path(command[0]).name}.log"
+        self._log = directory / f"{type(self).__name__.lower()}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [word.replace("{port}", str(self.port)) for word in command],
                 cwd=directory,
+                env=os.environ | dict(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -86,10 +94,21 @@ class Server:
     def _ready(self) -> bool:
         assert self._process.poll() is None, self.log()
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.READY}", timeout=2) as reply:
                 return bool(reply.status == 200)
         except OSError:
             return False
+
+
+class LagExporter(Server):
+    """`towpath lag MODULE --serve`, with a look every second and the file of a reconciliation included."""
+
+    READY = "/metrics"
+
+    def __init__(self, directory: Path, module: str, include: Path, environment: Mapping[str, str]) -> None:
+        options = ("--serve", "127.0.0.1:{port}", "--every", "1", "--include", str(include))
+        command = (sys.executable, "-m", "streams", "lag", module, *options)
+        super().__init__(directory, *command, environment={"PYTHONPATH": str(ROOT), **environment})
 
 
 class Prometheus(Server):
@@ -109,6 +128,17 @@ class Prometheus(Server):
         """The series that an expression gives now."""
         found: list[dict[str, Any]] = self.get("/api/v1/query", query=expression)["data"]["result"]
         return found
+
+    def value(self, expression: str) -> float:
+        """The one figure that an expression gives now; not a number if there is none."""
+        found = self.query(expression)
+        return float(found[0]["value"][1]) if found else math.nan
+
+    def drawn(self, expression: str, since: float) -> bool:
+        """Whether an expression has given a number at any moment since then (Unix time), as a panel over time draws it."""
+        moments = {"start": f"{since}", "end": f"{time.time()}", "step": "1"}
+        series = self.get("/api/v1/query_range", query=expression, **moments)["data"]["result"]
+        return any(math.isfinite(float(value)) for one in series for _, value in one["values"])
 
     def firing(self) -> list[dict[str, str]]:
         """The labels of the alerts that fire."""

@@ -27,7 +27,7 @@ def _now() -> tuple[parts.Panel, ...]:
     away = of("towpath_dependency_away", where=TOPOLOGY)
     return (
         parts.number(
-            "Ends per second", "Events that end what a source began.", "cps", f"sum({rate(f'{_E2E}_count', where=TOPOLOGY)})"
+            "Ends per second", "Events that end what a source began.", "cps", rate(f"{_E2E}_count", by="", where=TOPOLOGY)
         ),
         parts.number(
             "p99 to the end",

@@ -142,6 +142,7 @@ def listing(title: str, what: str, unit: str, expression: str, *, width: int = 1
         .unit(unit)
         .span(width)
         .height(8)
+        .show_header(True)
         .with_transformation(model.DataTransformerConfig(id_val="organize", options={"excludeByName": hidden}))
         .with_target(query)
     )

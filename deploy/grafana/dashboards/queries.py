@@ -16,14 +16,20 @@ def of(metric: str, *more: str, where: str = STAGE) -> str:
     return f"{metric}{{{', '.join((where, *more))}}}"
 
 
+def total(expression: str, by: str = "") -> str:
+    """The sum of series, one for each value of these labels."""
+    return f"sum by ({by}) ({expression})" if by else f"sum({expression})"
+
+
 def rate(metric: str, *more: str, by: str = "stage", where: str = STAGE) -> str:
     """How much a counter grows in a second."""
-    return f"sum by ({by}) (rate({of(metric, *more, where=where)}[$__rate_interval]))"
+    return total(f"rate({of(metric, *more, where=where)}[$__rate_interval])", by)
 
 
-def grown(metric: str, *more: str, by: str = "stage", where: str = STAGE) -> str:
-    """How much a counter has grown over the time that is shown."""
-    return f"sum by ({by}) (increase({of(metric, *more, where=where)}[$__range]))"
+def grown(metric: str, *more: str, by: str = "", where: str = STAGE) -> str:
+    """How much a counter has grown over the time that is shown. One that was not there before has grown by all that it says."""
+    there = of(metric, *more, where=where)
+    return total(f"(increase({there}[$__range]) and {there} offset $__range) or {there}", by)
 
 
 def quantile(share: float, metric: str, *more: str, by: str = "stage", where: str = STAGE) -> str:
