@@ -34,6 +34,7 @@ from streams.pulse import Pulse, watch_loop
 from streams.receipts import Receipt, Receipts
 from streams.record import Record, event_info
 from streams.registry import FolderRegistry
+from streams.roster import enlisted
 from streams.session import Inputs
 from streams.stage import Stage
 from streams.standing import Standing
@@ -87,7 +88,8 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
     await faust.start()
     watching = asyncio.create_task(watch_loop(late))
     log.info("%s: stages %s, http://%s:%d/health", topology.name, ", ".join(h.stage.name for h in hosts), *web)
-    await stopped.wait()
+    with enlisted(settings.directory, topology.name, [host.stage.name for host in hosts], f"http://{web[0]}:{web[1]}"):
+        await stopped.wait()
     watching.cancel()
     await asyncio.gather(*(host.drain() for host in hosts))  # at once: Faust stops one after the other
     await faust.stop()

@@ -21,6 +21,7 @@ from streams.cli.reconcile import reconcile
 from streams.cli.records import send, tail
 from streams.cli.replay import rebuild, replay
 from streams.cli.story import order
+from streams.cli.top import top
 from streams.errors import Fenced, TowpathError
 
 
@@ -73,6 +74,7 @@ for command in (
     send,
     tail,
     lag,
+    top,
     order,
     cases,
     reconcile,
