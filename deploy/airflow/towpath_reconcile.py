@@ -9,6 +9,7 @@ Towpath has a virtual environment of its own (Airflow pins hundreds of packages)
     TOWPATH_MODULE          the topology; default topologies.orders
     TOWPATH_STAGES          the stages that are replayed after a difference, by commas; default: those of the order flow
     TOWPATH_REPORTS         where reports go: a directory or a URL, s3://bucket/reports; default /var/lib/towpath-reports
+    TOWPATH_TEXTFILE        a file for Prometheus, such as one in node exporter's textfile folder; default: none
     TOWPATH_RETRY_DELAY     seconds before an hour that could not be checked is tried again; default 60
     TOWPATH_RECONCILE_FROM  the first hour, 2026-11-01T00:00: hours that Airflow missed are done later; default: from now on
 """
@@ -28,6 +29,7 @@ BIN = os.environ.get("TOWPATH_BIN", "/opt/towpath/bin/towpath")
 MODULE = os.environ.get("TOWPATH_MODULE", "topologies.orders")
 STAGES = os.environ.get("TOWPATH_STAGES", "intake,inventory,payment,settlement,notification,delivery").split(",")
 REPORTS = os.environ.get("TOWPATH_REPORTS", "/var/lib/towpath-reports")
+TEXTFILE = os.environ.get("TOWPATH_TEXTFILE", "")
 RETRY_DELAY = float(os.environ.get("TOWPATH_RETRY_DELAY", "60"))
 FIRST = os.environ.get("TOWPATH_RECONCILE_FROM", "")
 
@@ -51,7 +53,8 @@ def towpath_reconcile() -> None:
     def reconcile(data_interval_start: Any = None, data_interval_end: Any = None) -> None:
         """Fails at once if the hour has differences; tries again if it could not be checked."""
         hour = ["--since", data_interval_start.isoformat(), "--until", data_interval_end.isoformat()]
-        code = _towpath(["reconcile", MODULE, *hour], f"reconcile-{_named(data_interval_start)}")
+        metrics = ["--metrics", TEXTFILE] if TEXTFILE else []
+        code = _towpath(["reconcile", MODULE, *hour, *metrics], f"reconcile-{_named(data_interval_start)}")
         if code == DIFFERENT:
             raise AirflowFailException(f"{MODULE} has differences; see the report in {REPORTS}")
         if code:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from streams.cli.flow import run
+from streams.cli.lag import address, lag
 from streams.cli.reconcile import reconcile
 from streams.cli.replay import replay
 from streams.config import Settings
@@ -66,13 +67,29 @@ def test_the_unit_of_the_timer_reconciles_the_last_whole_hour_and_ends_as_that_d
     assert (until.minute, until.second) == (0, 0)
     assert timedelta() <= now - until < timedelta(hours=1, minutes=1)
     assert str(options["report"]).startswith("/reports/reconcile-")
+    assert str(options["metrics"]) == "/reports/reconcile.prom"
+
+
+def test_the_unit_of_the_lag_exporter_serves_where_prometheus_looks_what_the_timer_has_written() -> None:
+    service, timer = (unit(f"systemd/towpath-{name}.service")["Service"] for name in ("lag", "reconcile"))
+    _, verb, *arguments = service["ExecStart"].split()
+    assert verb == "lag"
+    options = lag.make_context(verb, arguments).params
+    assert load(options["module"]).stages
+    host, port = address(options["serve"])
+    assert f"- {host}:{port}\n" in (DEPLOY / "prometheus" / "targets" / "lag.yml").read_text()
+    reports = timer["Environment"].removeprefix("TOWPATH_REPORTS=")
+    assert str(options["include"]) == f"{reports}/reconcile.prom"
+    assert reports == f"/var/lib/{timer['StateDirectory']}"
+    for name in ("User", "DynamicUser", "StateDirectory", "EnvironmentFile"):
+        assert service[name] == timer[name], "else one cannot read what the other writes"
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
     units = list((DEPLOY / "systemd").glob("towpath*.[st]*"))
-    assert len(units) == 3
+    assert len(units) == 4
     for path in units:  # what they start is not installed here
         text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(), flags=re.MULTILINE)
         (tmp_path / path.name.replace("@.", "@intake.")).write_text(text)
