@@ -15,8 +15,9 @@ help: ## Show this list
 
 setup: $(READY) ## Make .venv with the towpath command (the other targets do so by themselves)
 
-demo: $(READY) ## Send real orders through the flow on a real Kafka, and watch: make demo ORDERS=20000 RATE=500 FAULTS=1
-	@$(BIN)/towpath demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE)) $(if $(FAULTS),--faults)
+demo: $(READY) ## Send real orders through the flow on a real Kafka, and watch: make demo ORDERS=20000 RATE=500 FAULTS=1 TRACES=1 KEEP=1
+	@$(BIN)/towpath demo $(if $(ORDERS),--orders $(ORDERS)) $(if $(RATE),--rate $(RATE)) $(if $(FAULTS),--faults) \
+	    $(if $(TRACES),--traces) $(if $(KEEP),--keep)
 
 JOBS ?= 3
 

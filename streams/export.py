@@ -199,7 +199,10 @@ class Exporter:
                 if len(spans) > room:
                     self._queue.appendleft((owner, spans[room:]))
                     spans = spans[:room]
-                batch.append((owner, spans))
+                if batch and batch[-1][0] is owner:
+                    batch[-1][1].extend(spans)
+                else:
+                    batch.append((owner, spans))
                 count += len(spans)
             self._waiting -= count
         return batch

@@ -18,7 +18,7 @@ from streams import names, semconv
 from streams.export import Exporter, configured, source
 from streams.otlp import Source
 from streams.process import Outcome, Ready, Verdict
-from streams.record import Record, event_info
+from streams.record import Header, Record, event_info
 from streams.stage import Stage
 from streams.trace import (
     CLIENT,
@@ -38,6 +38,7 @@ from streams.trace import (
     incoming,
     root,
     state,
+    write,
 )
 from streams.travel import Travel
 
@@ -205,6 +206,34 @@ class StageTraces:
         self.database = None
         self._tracing.exporter.put(self._source, spans)
         self.forget()
+
+
+class Beginnings:
+    """Traces that begin with a record sent to `topic` from outside the flow, each with one span, by the name of `service`."""
+
+    def __init__(self, tracing: Tracing, topic: str, service: str, version: str) -> None:
+        self._tracing = tracing
+        self._source = source({semconv.SERVICE_NAME: service, semconv.SERVICE_VERSION: version}, version)
+        self._shape = sending(topic)
+
+    def begin(self, key: str) -> tuple[Header, Span | None]:
+        """The header of the next record, and its span if its trace is kept; hand that to `sent` when it has arrived."""
+        known = trace_id()
+        if not self._tracing.sampler.keeps(known):
+            return (TRACEPARENT, write(root(known))), None
+        place = root(known, SAMPLED)
+        attributes = ((semconv.MESSAGING_KAFKA_MESSAGE_KEY, key[:_KEY]),)
+        span = Span(self._shape, known, place.span_id, "", time.time_ns(), 0, attributes)
+        return (TRACEPARENT, write(place)), span
+
+    def sent(self, span: Span, error: str | None = None) -> None:
+        """It has arrived, or never will."""
+        span.end, span.error = time.time_ns(), error
+        self._tracing.exporter.put(self._source, [span])
+
+    def close(self) -> None:
+        """Export what there is."""
+        self._tracing.exporter.close()
 
 
 def _without_header(travel: Travel, *, new: bool = False) -> None:

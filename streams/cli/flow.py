@@ -58,7 +58,8 @@ def run(module: str, stages: tuple[str, ...], instance: str | None, web_port: in
 @click.option("--rate", type=click.FloatRange(1), default=200, show_default=True, help="Orders per second.")
 @click.option("--keep", is_flag=True, help="Leave Kafka running afterwards, to look around in.")
 @click.option("--faults", is_flag=True, help="Let a known share of the orders fail on the way; see below.")
-def demo(orders: int, rate: float, *, keep: bool, faults: bool) -> None:
+@click.option("--traces", is_flag=True, help="Show each order as a trace, in a Zipkin that is left running.")
+def demo(orders: int, rate: float, *, keep: bool, faults: bool, traces: bool) -> None:
     """Send real orders through the order flow on a real Kafka, and watch.
 
     Starts a Kafka of its own, makes the topics, fills the stock, starts the six agents as processes, publishes the
@@ -74,11 +75,12 @@ def demo(orders: int, rate: float, *, keep: bool, faults: bool) -> None:
     \b
     Examples:
       towpath demo
-      towpath demo --faults
+      towpath demo --faults --traces
       towpath demo --orders 20000 --rate 500
     """
     call = invocation()
     if call.bootstrap:
         raise click.UsageError("the demo runs on a Kafka of its own: call it without --bootstrap")
     # The runtime knows no application: this one is found by its name.
-    importlib.import_module("topologies.orders.demo").run(call.settings(), orders=orders, rate=rate, keep=keep, faults=faults)
+    run = importlib.import_module("topologies.orders.demo").run
+    run(call.settings(), orders=orders, rate=rate, keep=keep, faults=faults, traces=traces)

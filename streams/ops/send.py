@@ -19,9 +19,13 @@ from streams import topics
 from streams.codec import Codec
 from streams.config import Settings
 from streams.errors import EncodeError, SetupError
+from streams.logs import masking
 from streams.record import event_info
 from streams.registry import FolderRegistry
 from streams.topology import Topology
+from streams.trace import Span
+from streams.tracing import Beginnings, Tracing
+from streams.version import code_version
 
 Complain = Callable[[int, str], None]
 """Told of a line that did not go: its number, from 1, and why."""
@@ -54,6 +58,10 @@ class Sender:
         self._key = info.key
         self._encode: Callable[[Any], bytes] = Codec([event], FolderRegistry(topology.schemas)).encoder(event)
         self._complain = complain
+        self._traces: Beginnings | None = None
+        if (tracing := Tracing.load(mask=masking(settings))) is not None:
+            version = code_version(settings, topology.where)
+            self._traces = Beginnings(tracing, info.topic, f"{topology.name}.send", version)
         wanted = topics.properties(
             settings, {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random", "linger.ms": 2}
         )
@@ -79,6 +87,8 @@ class Sender:
                 pass
         finally:
             self.result.seconds = time.monotonic() - start
+            if self._traces is not None:
+                self._traces.close()
         return self.result
 
     def _wait_until(self, due: float) -> None:
@@ -95,10 +105,13 @@ class Sender:
         except (msgspec.MsgspecError, EncodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(number, str(error))
             return
-        key = str(getattr(event, self._key)).encode()
+        key = str(getattr(event, self._key))
+        begun, span = self._traces.begin(key) if self._traces is not None else (None, None)
+        headers = [begun] if begun is not None else []
+        told = partial(self._delivered, number, span)
         while True:
             try:
-                self._producer.produce(self.result.topic, value, key, on_delivery=partial(self._delivered, number))
+                self._producer.produce(self.result.topic, value, key.encode(), headers=headers, on_delivery=told)
             except BufferError:  # the queue is full: the cluster is slower than we
                 self._producer.poll(0.1)
             except KafkaException as error:  # too large for the client
@@ -108,7 +121,9 @@ class Sender:
                 self._producer.poll(0)
                 return
 
-    def _delivered(self, number: int, error: KafkaError | None, _: Message) -> None:
+    def _delivered(self, number: int, span: Span | None, error: KafkaError | None, _: Message) -> None:
+        if span is not None and self._traces is not None:
+            self._traces.sent(span, error.str() if error else None)
         if error:
             self._refuse(number, error.str())
         else:

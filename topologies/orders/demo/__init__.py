@@ -19,12 +19,14 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from streams import local, migrate, postgres, topics
+from streams import local, migrate, postgres, topics, viewer
 from streams.config import Settings
 from streams.errors import SetupError
+from streams.viewer import LocalZipkin
 from topologies.orders import orders as flow
 from topologies.orders.demo.crew import Crew
 from topologies.orders.demo.foresight import BAD, foresee, order_faults, quiet_faults
+from topologies.orders.demo.further import further
 from topologies.orders.demo.outside import Outside
 from topologies.orders.demo.proof import proof
 from topologies.orders.demo.regret import Regret
@@ -40,21 +42,24 @@ _PATIENCE: Final = 60.0  # seconds without any progress
 _STEP: Final = 0.5  # seconds between two looks at the flow
 
 
-def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: bool = False) -> None:
+def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: bool = False, traces: bool = False) -> None:
     """Send `orders` orders at `rate` per second and wait until each has ended. `SetupError` says what is in the way.
 
     With `faults` a known share of them fails on the way, is redriven, and ends as well; raises `TowpathError` if it does not.
+    With `traces` a Zipkin shows them, and is left running if all went well.
     """
     home = settings.directory / "demo"
     with contextlib.ExitStack() as undo:
         undo.enter_context(_alone(home.with_suffix(".lock")))
         undo.enter_context(_ended_by_sigterm())
-        _down(home)  # left by `--keep`, or by a demo that was killed
+        _clear(home)  # left by `--keep` or `--traces`, or by a demo that was killed
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         sample = _take(orders, home / "orders.jsonl")
 
         undo.callback(_leave if keep else _down, home)
+        looking = undo.enter_context(contextlib.ExitStack())
+        zipkin = looking.enter_context(LocalZipkin.start(home / "zipkin", say=_say)) if traces else None
         bootstrap = str(local.up(home, say=_say)["bootstrap"])
         store = str(postgres.up(home, say=_say)["url"])
         settings = msgspec.structs.replace(settings, bootstrap=bootstrap, directory=home, store=store)
@@ -66,7 +71,8 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         wrong = order_faults(orders, home / "mended") if faults else quiet
         patience = {} if faults else {"TOWPATH_PAYMENT_DEADLINE": str(deadline)}
         outside = Outside()
-        crew = undo.enter_context(Crew(settings, outside.variables | wrong.variables() | patience))
+        watched = {"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_ZIPKIN_ENDPOINT": zipkin.endpoint} if zipkin else {}
+        crew = undo.enter_context(Crew(settings, outside.variables | wrong.variables() | patience | watched))
         undo.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # from here on nothing interrupts the tidying up
         _say(f"Kafka is at {bootstrap}; starting the payment provider and the agents")
         outside.start(crew, settings)
@@ -89,6 +95,8 @@ def run(settings: Settings, *, orders: int, rate: float, keep: bool, faults: boo
         if trouble:
             trouble.check(watch)
         sys.stdout.write(proof(settings, flow, outside))
+        sys.stdout.write(further(settings, watch, zipkin, kept=keep))
+        looking.pop_all()  # whoever has asked for traces wants to look at them
 
 
 def _follow(watch: Watch, crew: Crew, regret: Regret, trouble: Trouble | None) -> None:
@@ -159,6 +167,11 @@ def _leave(home: Path) -> None:
 def _down(home: Path) -> None:
     local.down(home)
     postgres.down(home)
+
+
+def _clear(home: Path) -> None:
+    _down(home)
+    viewer.down(home)
 
 
 def _say(text: str) -> None:

@@ -22,6 +22,7 @@ from streams.registry import FolderRegistry
 from streams.session import Place
 from streams.stage import Stage
 from streams.topology import Topology
+from streams.trace import incoming
 from topologies.orders.events import (
     NotificationSent,
     OrderSubmitted,
@@ -71,6 +72,7 @@ class Watch:
         self._counts: Counter[str] = Counter()
         self._times: dict[str, dict[bytes, int]] = {_SUBMITTED: {}, _CAPTURED: {}, _ENDED: {}}
         self._told: set[tuple[bytes, str]] = set()
+        self._traces: dict[bytes, str] = {}  # of each order whose trace is kept
         self._asked = 0.0
 
     def __enter__(self) -> Self:
@@ -103,6 +105,12 @@ class Watch:
         """Whether an order was paid for."""
         return key in self._times[_CAPTURED]
 
+    def trace(self) -> tuple[str, str, str] | None:
+        """An order that came far, its trace, and how it ended; None if no trace was kept."""
+        found = [key for key in self.endings if key in self._traces]
+        key = next((key for key in found if self.endings[key][0] == CONFIRMED), next(iter(found), None))
+        return (key.decode("utf-8", "replace"), self._traces[key], self.endings[key][0]) if key is not None else None
+
     def look(self, seconds: float) -> None:
         """Take in what comes within so many seconds."""
         until = time.monotonic() + seconds
@@ -128,6 +136,8 @@ class Watch:
         key = record.key or b""
         if record.topic in self._times:
             self._times[record.topic][key] = record.timestamp
+        if record.topic == _SUBMITTED and (place := incoming(record.headers)) is not None and place.sampled:
+            self._traces.setdefault(key, place.trace_id)
         if record.topic == _ENDED:
             sent = self._decode(record.value or b"")
             word = (sent.closing or sent.ending).value
