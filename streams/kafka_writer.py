@@ -5,7 +5,9 @@ and the next one starts from the committed offsets: these say whether it happene
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -31,6 +33,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 }
 _CONSUMER: Final = frozenset({"group.protocol"})  # the one property of a consumer that a session is usually given
 _STEP: Final = 1.0  # seconds that one call may block, so that a stop is noticed between two
+_HUNG: Final = 5.0  # seconds after which a call that was to take one will not come back
 
 
 class Writer:
@@ -40,7 +43,9 @@ class Writer:
         self, properties: Mapping[str, Any], transactional_id: str, log: logging.Logger, outputs: Sequence[str] = ()
     ) -> None:
         mine = {name: value for name, value in properties.items() if name not in _CONSUMER}
-        self._producer = Producer({**DEFAULTS, **mine, "transactional.id": transactional_id}, logger=log)
+        self._properties = {**DEFAULTS, **mine, "transactional.id": transactional_id}
+        self._log = log
+        self._producer = Producer(self._properties, logger=log)
         self._outputs = outputs
         self._opened = False
         self._undecided = False  # a transaction has begun and neither end of it is known
@@ -54,23 +59,28 @@ class Writer:
             self._begin()
             self._produce(outputs)
             if offsets:
-                self._until_done(producer.send_offsets_to_transaction, list(offsets), group)
+                self._until_done(_in_time, producer.send_offsets_to_transaction, list(offsets), group)
             self._until_done(producer.commit_transaction)
             self._undecided = False
             producer.poll(0)  # for its statistics, if there are any
         except KafkaException as error:
             self._undo(error)
+        except TimeoutError:
+            self._replace()
+            raise Aborted("the group's coordinator is gone and librdkafka waits for it: a new producer goes on") from None
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
         """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that."""
         try:
             self._begin()
-            self._until_done(self._producer.send_offsets_to_transaction, list(offsets), group)
+            self._until_done(_in_time, self._producer.send_offsets_to_transaction, list(offsets), group)
             self._until_done(self._producer.abort_transaction)
             self._undecided = False
         except KafkaException as error:
             with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
                 self._undo(error)
+        except TimeoutError:
+            self._replace()
 
     def open(self) -> None:
         """Register with the coordinator; this ends whatever a dead predecessor left open. Waits for the broker."""
@@ -87,6 +97,11 @@ class Writer:
             self._producer.purge()
             if not self._undecided:  # else it would abort, and wait for a broker that is away: for ever, and nobody else runs
                 self._producer.close()
+
+    def _replace(self) -> None:
+        """Go on with a new producer: as it opens it aborts what the old one has begun, and fences it."""
+        self._producer = Producer(self._properties, logger=self._log)
+        self._opened = self._undecided = False
 
     def _begin(self) -> None:
         self._producer.begin_transaction()
@@ -124,3 +139,22 @@ class Writer:
                     raise
                 if self.stopping:
                     raise Fenced("told to stop while the broker was away; the next start goes by what was committed") from error
+
+
+def _in_time(call: Callable[..., None], *arguments: Any) -> None:
+    """A call that may ignore its timeout. Raises `TimeoutError` for one that does not come back; its thread waits on.
+
+    `send_offsets_to_transaction` does not when the group's coordinator dies under it: it waits for that broker to be up again,
+    whoever is the coordinator meanwhile (librdkafka's issues 5456 and 5511). No commit was asked for: nothing is undecided.
+    """
+    answer: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            call(*arguments)
+            answer.set_result(None)
+        except BaseException as error:  # handed to whoever waits
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="towpath-offsets", daemon=True).start()
+    answer.result(_HUNG)
