@@ -117,7 +117,7 @@ class Arena:
         try:
             self.recovered(began)
             fault(self)
-        except AssertionError:
+        except Exception:
             result.failure = traceback.format_exc()
         finally:
             self.shop.shut()

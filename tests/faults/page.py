@@ -1,6 +1,7 @@
 """docs/faults.md: what came of each fault, written by the run itself.
 
-The one rule: a miss stands there as a miss.
+The one rule: a miss stands there as a miss. What a run says of a fault takes the place of what an earlier one said of it; each
+line has its date.
 """
 
 import os
@@ -21,14 +22,18 @@ from tests.faults.kinds import FAULTS, TARGETS
 from tests.support.workers import ROOT
 
 PAGE: Final = ROOT / "docs" / "faults.md"
+RESULTS: Final = ROOT / "docs" / "faults.json"
 
 
 class Result(msgspec.Struct):
-    """One fault; `skipped` is the reason why it did not happen."""
+    """One fault; `skipped` is the reason why it did not happen. `load` is the machine's at the end, of one minute."""
 
     name: str
     round: Round
     skipped: str = ""
+    at: str = ""
+    version: str = ""
+    load: float = 0.0
 
     @property
     def bad(self) -> bool:
@@ -41,58 +46,77 @@ class Result(msgspec.Struct):
             return f"skipped: {self.skipped}"
         kinds = Counter(anomaly.kind for anomaly in self.round.anomalies)
         found = self.round
-        failed = f"FAILED: {found.failure.strip().splitlines()[-1]}; " if found.failure else ""
+        failed = f"FAILED: {_reason(found.failure)}; " if found.failure else ""
         times = " ".join(f"{seconds:.1f}" for seconds in found.recoveries)
         wrong = dict(kinds) or "nothing wrong"
         return f"{failed}{found.orders} orders, {wrong}, recovered in {times} s, {found.ends}, {found.notes}"
 
 
-def page(results: list[Result], load: float) -> str:
+def result(name: str, round_: Round, skipped: str = "") -> Result:
+    """A result of now."""
+    version = code_version(Settings.load(), f"{PAGE}:1")
+    return Result(name, round_, skipped, f"{datetime.now(UTC):%Y-%m-%d %H:%M}", version, round(os.getloadavg()[0], 1))
+
+
+def write(results: list[Result]) -> None:
+    """Put these in the place of what earlier runs said of these faults."""
+    old = msgspec.json.decode(RESULTS.read_bytes(), type=list[Result]) if RESULTS.exists() else []
+    found = {each.name: each for each in (*old, *results)}
+    kept = [found[name] for name in FAULTS if name in found]
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
+    PAGE.write_text(page(kept), "utf-8")
+
+
+def page(results: list[Result]) -> str:
     """The whole page."""
     lines = [
         "# Faults, and what came of them",
         "",
-        "Written by `make faults`; do not edit. How to run one: see [architecture.md](architecture.md#the-fault-suite).",
+        "Written by `make faults`; do not edit. How it works: [architecture.md](architecture.md#the-fault-suite).",
         "",
-        *_circumstances(load),
+        *_circumstances(),
         "",
-        "| fault | orders | records | aborted | lost | doubled | out of order | other | recovered, s | target, s | ends |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| fault | orders | records | aborted | lost | doubled | out of order | other | recovered, s | target, s | ends | at |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *map(_row, results),
         "",
         *_legend(),
         "",
         "## What each does",
         "",
-        *(f"- **{result.name}**: {_doc(result.name)}{_notes(result)}" for result in results),
+        *(f"- **{each.name}**: {_doc(each.name)}{_notes(each)}" for each in results),
         "",
     ]
-    wrong = [(result.name, anomaly) for result in results for anomaly in result.round.anomalies]
+    wrong = [(each.name, anomaly) for each in results for anomaly in each.round.anomalies]
     if wrong:
         lines += ["## Anomalies", "", *(f"- {name}: {a.kind}, {a.where}: {a.text}" for name, a in wrong[:100]), ""]
-    failures = [result for result in results if result.round.failure]
+    failures = [each for each in results if each.round.failure]
     if failures:
         lines += ["## Failures", ""]
-        lines += [f"- {result.name}: {result.round.failure.strip().splitlines()[-1][:300]}" for result in failures] + [""]
+        lines += [f"- {each.name}: {_reason(each.round.failure)}" for each in failures] + [""]
     return "\n".join(lines)
 
 
-def _circumstances(load: float) -> list[str]:
+def _reason(failure: str) -> str:
+    """The first line of what an exception said."""
+    return next((line for line in failure.splitlines() if "Error" in line and not line.startswith(" ")), "?")[:300]
+
+
+def _circumstances() -> list[str]:
     return [
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Towpath {code_version(Settings.load(), f'{PAGE}:1')}, Kafka {VERSION},",
-        f"confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]}), "
-        f"Python {platform.python_version()};",
-        f"{os.cpu_count()} cores, load {load:.1f} before, {os.getloadavg()[0]:.1f} after: whatever else runs makes it slower.",
+        f"Kafka {VERSION}, confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]}), "
+        f"Python {platform.python_version()}, {os.cpu_count()} cores.",
         "",
         "Three brokers, each a controller too, replication 3, min.insync.replicas 2, session 6 s; two workers of all stages;",
-        "25 orders per second, open loop, 1 in 20 cancelled; a provider that is busy or silent now and then; PostgreSQL.",
+        "25 orders per second, open loop, 1 in 20 cancelled; a provider that is busy now and then; PostgreSQL. All share the",
+        "machine; *at* has the load at the end of the round: whatever else runs makes recovery slower.",
     ]
 
 
 def _row(result: Result) -> str:
     found = result.round
     if result.skipped:
-        return f"| {result.name} | skipped: {result.skipped} |" + " |" * 9
+        return f"| {result.name} | skipped: {result.skipped} |" + " |" * 9 + f" {result.at} |"
     kinds = Counter(anomaly.kind for anomaly in found.anomalies)
     other = sum(kinds.values()) - kinds["lost"] - kinds["doubled"] - kinds["reordered"]
     counts = [kinds["lost"], kinds["doubled"], kinds["reordered"], other]
@@ -100,7 +124,7 @@ def _row(result: Result) -> str:
     ends = ", ".join(f"{count}x {code}" for code, count in sorted(Counter(found.ends).items()))
     return (
         f"| {result.name} | {found.orders} | {found.records} | {found.undone} | {said} | {_times(found.recoveries)} "
-        f"| {_target(result)} | {ends} |"
+        f"| {_target(result)} | {ends} | {result.at}, {result.version}, load {result.load} |"
     )
 
 
