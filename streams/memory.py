@@ -155,8 +155,9 @@ class MemorySession:
             return
         logs = self._broker.logs(self._inputs.table)
         for partition, owned in self._owned.items():
-            records, owned.table_at = logs[partition].read(owned.table_at, limit - len(polled.table))
-            polled.table += records
+            if owned.table_at < logs[partition].end:
+                records, owned.table_at = logs[partition].read(owned.table_at, limit - len(polled.table))
+                polled.table += records
 
     def _claim(self, polled: Polled) -> None:
         """Claim each new partition whose table is read to its end of then and whose offsets are decided."""
@@ -184,6 +185,8 @@ class MemorySession:
         start = self._turn % len(ready) if ready else 0
         for owned, topic, partition in ready[start:] + ready[:start]:
             log = self._broker.logs(topic)[partition]
+            if owned.reading[topic] >= log.end:
+                continue
             records, owned.reading[topic] = log.read(owned.reading[topic], limit - len(polled.records))
             polled.records += records
 

@@ -192,6 +192,8 @@ class MemoryBroker:
 
     def _expire(self) -> None:
         """Abort what has been open for too long; its producer is fenced by it."""
+        if not self._open:
+            return
         limit = self.clock.now() - self._transaction_timeout
         for transactional_id in [name for name, transaction in self._open.items() if transaction.started <= limit]:
             self._end(transactional_id, "aborted")

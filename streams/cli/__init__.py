@@ -20,6 +20,7 @@ from streams.cli.lag import lag
 from streams.cli.reconcile import reconcile
 from streams.cli.records import send, tail
 from streams.cli.replay import rebuild, replay
+from streams.cli.simulate import simulate
 from streams.cli.story import order
 from streams.cli.top import top
 from streams.errors import Fenced, TowpathError
@@ -80,6 +81,7 @@ for command in (
     reconcile,
     replay,
     rebuild,
+    simulate,
     graph,
     schemas,
     demo,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import StaticPool
 
 from streams import store
 from streams.stage import Store
@@ -78,7 +78,7 @@ class Disk:
     def __init__(self, stores: Iterable[Store[Any]]) -> None:
         self._link: Link | None = None
         self.engine: Final[Engine] = create_engine(
-            "sqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True, skip_autocommit_rollback=True
+            "sqlite://", creator=self._connect, poolclass=StaticPool, hide_parameters=True
         )
         event.listen(self.engine, "begin", _begin)
         self._image = b""
@@ -91,6 +91,7 @@ class Disk:
     def fresh(self, watch: Watch | None) -> Link:
         """A new database in the place of the last one, with empty tables."""
         if self._link is not None:
+            self.engine.dispose()
             self._link.end()
         self._link = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Link)
         if self._image:

@@ -105,14 +105,14 @@ def shares(window: Window, jobs: int) -> list[Window]:
 def _start(task: Task, share: Window, folder: Path) -> tuple[Connection, SpawnProcess]:
     ours, theirs = _context.Pipe(duplex=False)
     job = _context.Process(target=_job, args=(theirs, task, share, folder), daemon=True)
-    with _deaf():
+    with deaf():
         job.start()
     theirs.close()
     return ours, job
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """What is started here does not hear Ctrl-C, which a terminal sends to all: the process that started it does."""
     resource_tracker.ensure_running()  # it would be started with the first job, and unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -138,7 +138,7 @@ def _received(ours: Connection, job: SpawnProcess) -> list[Finding] | None:
 
 def _job(theirs: Connection, task: Task, share: Window, folder: Path) -> None:
     """The process of one share: batches of findings, then None; or an error."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     try:
         topology = load(task.module)
         inputs = Inputs(task.settings, topology, topology.stage(task.stage))
@@ -154,7 +154,7 @@ def _job(theirs: Connection, task: Task, share: Window, folder: Path) -> None:
         theirs.send(SetupError(what, fix="with --jobs 1 it shows where"))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A parent that was killed has ended nobody."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101  # for mypy: this is a job
