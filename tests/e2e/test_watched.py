@@ -22,7 +22,8 @@ from streams.config import Settings
 from streams.local import FAILOVER, LocalKafka
 from tests.support.contracts import Contracts
 from tests.support.dashboards import asked, dashboards
-from tests.support.prometheus import Alertmanager, LagExporter, Prometheus, Receiver
+from tests.support.prometheus import ALERTMANAGER, Alertmanager, LagExporter, Prometheus, Receiver, program
+from tests.support.promql import metrics
 from tests.support.psp import KEY, SECRET, Psp
 from tests.support.pump import sender
 from tests.support.workers import ROOT, Crew, towpath, wait_for
@@ -118,6 +119,8 @@ def _change(path: Path, pattern: str, by: str) -> None:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """The flow has done its work, and is still watched."""
+    for names in (("prometheus",), ALERTMANAGER):  # before anything is started in vain
+        program(*names)
     directory = tmp_path_factory.mktemp("watched")
     with ExitStack() as opened:
         kafka = opened.enter_context(LocalKafka.start(directory / "kafka", overrides=FAILOVER))  # its topics are everybody's
@@ -139,6 +142,13 @@ def test_dead_letters_and_what_does_not_add_up_are_told_to_whom_it_concerns(watc
 
     wait_for(lambda: dead() >= DEAD, 60, "the dead letters are not told", lambda: f"{dead()}\n{watched.receiver.told}")
     wait_for(lambda: told("/page", "TowpathReconcileDiffers", "topology") == {("orders",)}, 60, "the difference is not told")
+
+
+def test_every_rule_is_at_work_and_finds_the_metrics_that_it_goes_by(watched: Watched) -> None:
+    rules = [rule for group in watched.prometheus.get("/api/v1/rules")["data"]["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in rules if rule["health"] != "ok"} == set()
+    wanted = {name for rule in rules for name in metrics(rule["query"])}
+    assert wanted - set(watched.prometheus.get("/api/v1/label/__name__/values")["data"]) == set()
 
 
 @pytest.mark.parametrize("page", ALL.values(), ids=ALL)

@@ -26,6 +26,10 @@ from streams.jars import cache_directory
 from tests.support.workers import ROOT, free_port, wait_for
 
 
+ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
+"""Debian's name of it, and its own."""
+
+
 def program(*names: str) -> str:
     """The first of these programs that is here: unpacked by `make prometheus`, or on the PATH."""
     folder = cache_directory() / "prometheus"
@@ -150,7 +154,7 @@ class Alertmanager(Server):
     """Alertmanager with the configuration `alertmanager.yml` of a folder."""
 
     def __init__(self, directory: Path) -> None:
-        alertmanager = program("prometheus-alertmanager", "alertmanager")
+        alertmanager = program(*ALERTMANAGER)
         (directory / "templates").symlink_to(Path(alertmanager).parent / "templates")  # see deploy/prometheus/fetch
         super().__init__(
             directory,
