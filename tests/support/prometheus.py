@@ -25,7 +25,6 @@ import pytest
 from streams.jars import cache_directory
 from tests.support.workers import ROOT, free_port, wait_for
 
-
 ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
 """Debian's name of it, and its own."""
 
