@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-u
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-airflow prometheus dashboards lint faults bench lock clean
+.PHONY: help setup demo test test-fast test-airflow prometheus dashboards lint faults screenshot bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ lint: $(READY) ## Check style, format, types and who imports whom
 
 faults: $(READY) ## Let faults happen to the order flow on three brokers (30 minutes): make faults FAULT=broker-kill
 	@$(BIN)/python -m tests.faults $(FAULT)
+
+screenshot: $(READY) ## Take docs/top.svg anew, from a demo with faults (two minutes)
+	@$(BIN)/python -m tests.support.screenshot
 
 bench: $(READY) ## Measure throughput and latency beside a bare librdkafka copy
 	@$(BIN)/python -m tests.bench

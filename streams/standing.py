@@ -72,7 +72,9 @@ class Standing:
         if engine is None:
             return page | {"reason": broken or "it is starting"}
         hold = engine.gate.hold
-        held = f"it waits for {hold.dependency}: {hold.reason}" if hold else ""
+        held = f"it waits for {hold.dependency}" if hold else ""
+        if hold and hold.reason != hold.dependency:
+            held += f": {hold.reason}"
         return (
             page
             | {"reason": broken or self._assigned() or held}

@@ -6,6 +6,7 @@ The one rule: it only looks; it needs a plain terminal and no mouse, and what it
 
 import contextlib
 import io
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # they load a client, and rich
     from streams.topology import Topology
 
 _WIDTH: Final = 118  # columns of a picture
+_FONTS: Final = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # rich's are on somebody's server; any monospace one will do
 _LATE: Final = 60.0  # seconds behind, from which on it is red
 
 
@@ -175,7 +177,7 @@ def _cells(row: "Row", *, cases: bool) -> Iterator["Text"]:
     yield cell(f"{row.timers:,}")
     yield cell("-" if dead is None else f"{dead:,}", "red" if dead else "")
     yield cell("-" if row.members is None else str(row.members), "red" if row.members == 0 else "")
-    yield cell(row.why, "yellow")
+    yield cell(row.why.removeprefix("it waits for "), "yellow")
 
 
 def _span(seconds: float) -> str:
@@ -194,7 +196,7 @@ def _picture(path: Path, title: str, view: "RenderableType") -> None:
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(view)
     try:
-        path.write_text(console.export_svg(title=title, unique_id="towpath-top"), "utf-8")
+        path.write_text(_FONTS.sub("", console.export_svg(title=title, unique_id="towpath-top")), "utf-8")
     except OSError as error:
         raise SetupError(f"cannot write: {error.strerror}", where=str(path), fix="name another file") from None
     say(f"{path} shows it")

@@ -1,11 +1,14 @@
 """`towpath top` and a worker's metrics on a real Kafka: by workers' pages and straight from the topics."""
 
 import json
+import logging
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.local import LocalKafka
 from streams.telemetry import read
@@ -72,6 +75,34 @@ def test_stages_are_watched_by_their_workers_and_by_the_topics_alone(tmp_path: P
         done = ward.towpath("top", MODULE, "--once", "--every", "0.3")
         assert done.returncode == 0, done.stderr
         assert {json.loads(line)["stage"]: json.loads(line)["p99"] for line in done.stdout.splitlines()} == dict.fromkeys(rows)
+
+
+def test_who_waits_for_the_transaction_of_a_dead_predecessor_is_alive_not_ready_and_says_so(
+    tmp_path: Path, kafka: LocalKafka
+) -> None:
+    with Ward(tmp_path, kafka.bootstrap) as ward:
+        sent = f"{ward.name}.sent"
+        dead = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{ward.name}.dead", "log_level": 0})
+        dead.init_transactions(30)
+        dead.begin_transaction()
+        group = Consumer(
+            {"bootstrap.servers": kafka.bootstrap, "group.id": f"{ward.name}.keeper"}, logger=logging.getLogger("none")
+        )
+        dead.send_offsets_to_transaction([TopicPartition(sent, 0, 0)], group.consumer_group_metadata(), 30)
+        group.close()
+
+        worker = ward.start(MODULE, "keeper", instance="heir")
+        said = "wait until the last owner's transaction is decided"
+        wait_for(
+            lambda: said in str(worker.page("/readyz")[1].get("reasons")), 60, "it does not say what it waits for", ward.logs
+        )
+        status, health = worker.page("/health")
+        assert (status, health["healthy"]) == (200, True)
+        assert said in health["stages"][0]["reason"]
+        assert worker.page("/livez")[0] == 200
+        assert worker.page("/readyz")[0] == 503
+        dead.abort_transaction(30)
+        wait_for(lambda: worker.page("/readyz")[0] == 200, 60, "it is still not ready", ward.logs)
 
 
 def test_where_there_is_neither_a_worker_nor_a_cluster_it_says_what_to_do(tmp_path: Path, kafka: LocalKafka) -> None:

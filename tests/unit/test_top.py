@@ -143,6 +143,7 @@ def test_a_picture_shows_what_the_terminal_shows(tmp_path: Path) -> None:
     assert text.startswith("<svg")
     for shown in ("payment", "120", "3.2", "42&#160;ms", "4,200", "75.0&#160;s", "17", "psp", "note"):
         assert shown in text, shown
+    assert "@font-face" not in text, "who looks at it asks nobody's server"
 
 
 def test_spans_are_short() -> None:
