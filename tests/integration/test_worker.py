@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from streams.local import FAILOVER, LocalKafka
 from tests.support.flow import Flow
@@ -93,6 +95,19 @@ def test_a_worker_whose_topics_are_missing_says_so_in_one_line(tmp_path: Path, k
         assert flow.topic("asked") in errors[0]
         assert "towpath topics apply" in errors[0]
         assert "Traceback" not in worker.log
+
+
+def test_a_worker_whose_topic_gets_more_partitions_ends_and_says_what_to_do(tmp_path: Path, kafka: LocalKafka) -> None:
+    with Flow(tmp_path, kafka.bootstrap) as flow:
+        worker = flow.worker("a", "split")
+        flow.wait_until_ready()
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        admin.create_partitions([NewPartitions(flow.topic("asked"), 8)])[flow.topic("asked")].result(30)
+        assert worker.ended(60) == 1
+        errors = [line for line in worker.log.splitlines() if "ERROR" in line]
+        assert len(errors) == 1, worker.log
+        assert f"has 6 partitions, but {flow.topic('asked')} has 8" in errors[0]
+        assert "kafka-topics.sh --alter" in errors[0]
 
 
 def test_the_pages_say_whether_it_is_ready_and_what_it_owns(tmp_path: Path, kafka: LocalKafka) -> None:
