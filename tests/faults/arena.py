@@ -55,7 +55,7 @@ class Round(msgspec.Struct):
 class Arena:
     """Cluster, provider, database, workers, shop and readers. As a context manager all are gone at the end."""
 
-    def __init__(self, rate: float = 25.0) -> None:
+    def __init__(self, rate: float = 12.0) -> None:
         """`rate` is in orders per second."""
         self._rate = rate
         self._undo = contextlib.ExitStack()

@@ -15,7 +15,7 @@ from tests.faults.cluster import Node
 _OFFSETS, _TRANSACTIONS = "__consumer_offsets", "__transaction_state"
 
 
-def killed(arena: Arena, times: int = 8) -> None:
+def killed(arena: Arena, times: int = 6) -> None:
     """kill -9 of a broker, each in turn; it comes back when the flow has recovered without it."""
     for turn in range(times):
         kill(arena, arena.cluster.nodes[turn % 3])

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def arena() -> Iterator[Arena]:
-    with Arena(rate=15) as made:
+    with Arena() as made:
         yield made
 
 
