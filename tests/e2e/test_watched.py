@@ -21,7 +21,7 @@ import pytest
 from streams.config import Settings
 from streams.local import FAILOVER, LocalKafka
 from tests.support.contracts import Contracts
-from tests.support.dashboards import asked, dashboards
+from tests.support.dashboards import asked, dashboards, panels
 from tests.support.prometheus import ALERTMANAGER, Alertmanager, LagExporter, Prometheus, Receiver, program
 from tests.support.promql import metrics
 from tests.support.psp import KEY, SECRET, Psp
@@ -37,6 +37,8 @@ DEAD = {("intake", "DecodeError"), ("payment", "Reject"), ("notification", "KeyE
 DEPLOY = ROOT / "deploy"
 ALL = dashboards()
 
+pytestmark = pytest.mark.timeout(400)
+
 
 class Watched:
     """The flow and whoever watches it."""
@@ -51,6 +53,7 @@ class Watched:
             "TOWPATH_DIR": str(directory),
             "TOWPATH_STORE": f"sqlite:///{directory / 'store.db'}",
             "TOWPATH_KAFKA": "statistics.interval.ms=500",
+            "OTEL_EXPORTER_ZIPKIN_ENDPOINT": f"{self.receiver.url}/spans",
             **FAULTS.variables(),
         }
         self._sender = sender(bootstrap)
@@ -149,6 +152,15 @@ def test_every_rule_is_at_work_and_finds_the_metrics_that_it_goes_by(watched: Wa
     assert {rule["name"] for rule in rules if rule["health"] != "ok"} == set()
     wanted = {name for rule in rules for name in metrics(rule["query"])}
     assert wanted - set(watched.prometheus.get("/api/v1/label/__name__/values")["data"]) == set()
+
+
+def test_dots_of_a_latency_panel_lead_to_traces_that_are_there(watched: Watched) -> None:
+    (slow,) = (panel for panel in panels(ALL["flow"]) if panel["title"] == "From submission to the end")
+    assert all(target["exemplar"] for target in slow["targets"])
+    dots = watched.prometheus.exemplars("towpath_e2e_duration_seconds_bucket", watched.began)
+    traces = {span["traceId"] for path, spans in watched.receiver.told if path == "/spans" for span in spans}
+    assert dots
+    assert {dot["labels"]["trace_id"] for dot in dots} <= traces
 
 
 @pytest.mark.parametrize("page", ALL.values(), ids=ALL)

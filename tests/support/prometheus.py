@@ -125,6 +125,7 @@ class Prometheus(Server):
             "--storage.tsdb.path=data",
             "--web.listen-address=127.0.0.1:{port}",
             "--log.level=warn",
+            "--enable-feature=exemplar-storage",
         )
 
     def query(self, expression: str) -> list[dict[str, Any]]:
@@ -143,10 +144,10 @@ class Prometheus(Server):
         series = self.get("/api/v1/query_range", query=expression, **moments)["data"]["result"]
         return any(math.isfinite(float(value)) for one in series for _, value in one["values"])
 
-    def firing(self) -> list[dict[str, str]]:
-        """The labels of the alerts that fire."""
-        alerts = self.get("/api/v1/alerts")["data"]["alerts"]
-        return [alert["labels"] for alert in alerts if alert["state"] == "firing"]
+    def exemplars(self, expression: str, since: float) -> list[dict[str, Any]]:
+        """The exemplars of the series of an expression since then (Unix time)."""
+        found = self.get("/api/v1/query_exemplars", query=expression, start=f"{since}", end=f"{time.time()}")["data"]
+        return [exemplar for series in found for exemplar in series["exemplars"]]
 
 
 class Alertmanager(Server):
@@ -170,7 +171,7 @@ class Receiver:
     """Who is told: a webhook that keeps what comes. As a context manager it is closed at the end."""
 
     def __init__(self) -> None:
-        told: list[tuple[str, dict[str, Any]]] = []
+        told: list[tuple[str, Any]] = []
         self.told = told
         """The path that was called, and what was sent there."""
 

@@ -149,4 +149,6 @@ def listing(title: str, what: str, unit: str, expression: str, *, width: int = 1
 
 
 def _query(expression: str, legend: str, letter: str) -> prometheus.Dataquery:
-    return prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter)
+    """Quantiles come with exemplars: dots that lead to the trace of one record."""
+    query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter)
+    return query.exemplar(True) if expression.startswith("histogram_quantile") else query
