@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.support.workers import wait_for
 
@@ -34,6 +35,9 @@ class Tap:
     def __init__(self, bootstrap: str, topics: Sequence[str], isolation: str = "read_committed") -> None:
         self.records: dict[str, list[Read]] = {topic: [] for topic in topics}
         self.arrived: dict[str, list[float]] = {topic: [] for topic in topics}
+        self._bootstrap = bootstrap
+        self._isolation = IsolationLevel[isolation.upper()]
+        self._places: list[Any] = []
         self._reached: dict[tuple[str, int], int] = {}
         self._consumer = Consumer(
             {
@@ -56,8 +60,8 @@ class Tap:
 
     def __enter__(self) -> Self:
         known = self._consumer.list_topics(timeout=60).topics
-        places = [TopicPartition(topic, number, 0) for topic in self.records for number in known[topic].partitions]
-        self._consumer.assign(places)
+        self._places = [TopicPartition(topic, number, 0) for topic in self.records for number in known[topic].partitions]
+        self._consumer.assign(self._places)
         self._thread.start()
         return self
 
@@ -78,10 +82,10 @@ class Tap:
 
     def to_end(self, seconds: float = 60) -> None:
         """Read on until everything has come that is there by now (for a committed reader: that is decided)."""
-        ends = {
-            (place.topic, place.partition): self._consumer.get_watermark_offsets(place, timeout=20)[1]
-            for place in self._consumer.assignment()
-        }
+        admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})  # the consumer serves one thread
+        wanted = dict.fromkeys(self._places, OffsetSpec.latest())
+        answers = admin.list_offsets(wanted, isolation_level=self._isolation, request_timeout=seconds)
+        ends = {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
         wait_for(lambda: all(self._reached.get(place, 0) >= end for place, end in ends.items()), seconds, "not read to the end")
 
     def _run(self) -> None:
