@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from itertools import islice
@@ -47,6 +47,7 @@ class Watched:
         self.directory = directory
         self.began = time.time()
         self.receiver = Receiver()
+        self.logs: Callable[[], str] = str
         self._reconciled = directory / "reconciled.prom"
         self._environment = {
             "TOWPATH_BOOTSTRAP": bootstrap,
@@ -69,10 +70,10 @@ class Watched:
         towpath(self._environment, "db", "upgrade", MODULE)
         seed(Settings.load(self._environment), self._orders)
         crew = opened.enter_context(Crew(self.directory, self._environment))
-        worker = crew.start(MODULE, instance="watched")
+        self.worker = crew.start(MODULE, instance="watched")
         lag = opened.enter_context(LagExporter(self.directory, MODULE, self._reconciled, self._environment))
         alertmanager = opened.enter_context(Alertmanager(self._routes()))
-        self.prometheus = opened.enter_context(Prometheus(self._rules(worker.port, lag.port, alertmanager.port)))
+        self.prometheus = opened.enter_context(Prometheus(self._rules(self.worker.port, lag.port, alertmanager.port)))
         crew.wait_until_ready()
         self.logs = lambda: f"{crew.logs()}\n{lag.log()}\n{self.prometheus.log()}\n{alertmanager.log()}"
         self._wait("sum(up) + sum(towpath_lag_up)", 3, "not all is scraped")
@@ -80,8 +81,7 @@ class Watched:
     def work(self) -> None:
         """Orders, and what is none; then a reconciliation, before which somebody has written where only stages may."""
         contracts = Contracts(ROOT / "schemas")
-        for number in range(3):
-            self._sender.produce("orders.submitted", b"this is no order", f"no-order-{number}")
+        self.send_dirt()
         for order in self._orders:
             value = contracts.encode("OrderSubmitted", order | {"placed_at": datetime.fromisoformat(order["placed_at"])})
             self._sender.produce("orders.submitted", value, order["order_id"], headers=[("id", uuid.uuid4().hex)])
@@ -92,6 +92,12 @@ class Watched:
         assert self._sender.flush(30) == 0
         towpath(self._environment, "reconcile", MODULE, "--metrics", str(self._reconciled), code=1)
         self._wait('count(towpath_reconcile_differences{kind="all"})', 1, "the reconciliation is not seen")
+
+    def send_dirt(self) -> None:
+        """Records that are no orders."""
+        for number in range(3):
+            self._sender.produce("orders.submitted", b"this is no order", f"no-order-{number}")
+        assert self._sender.flush(30) == 0
 
     def _wait(self, expression: str, value: float, what: str) -> None:
         wait_for(lambda: self.prometheus.value(expression) == value, 120, what, self.logs)
@@ -171,3 +177,16 @@ def test_no_panel_is_empty(watched: Watched, page: dict[str, Any]) -> None:
         if not watched.prometheus.drawn(expression, watched.began)
     ]
     assert empty == []
+
+
+def test_a_worker_that_is_dead_is_missed_and_so_is_each_reader_with_something_to_read(watched: Watched) -> None:
+    watched.worker.kill()  # the last test: nobody works from here on
+    watched.send_dirt()
+
+    def noticed() -> set[tuple[str, str]]:
+        alerts = (alert["labels"] for alert in watched.prometheus.get("/api/v1/alerts")["data"]["alerts"])
+        return {(alert["alertname"], alert.get("stage", "")) for alert in alerts}
+
+    wanted = {("TowpathWorkerDown", ""), ("TowpathNobodyReads", "intake")}
+    wait_for(lambda: noticed() >= wanted, 60, "nobody is missed", lambda: f"{noticed()}\n{watched.logs()}")
+    assert [stage for name, stage in noticed() if name == "TowpathNobodyReads"] == ["intake"], "the others have nothing to read"
