@@ -34,9 +34,9 @@ SERVICE_NAMESPACE: Final = "service.namespace"
 SERVICE_INSTANCE_ID: Final = "service.instance.id"
 SERVICE_VERSION: Final = "service.version"
 
-TOWPATH_ATTEMPT: Final = "towpath.attempt"
-TOWPATH_VERDICT: Final = "towpath.verdict"
-TOWPATH_TRANSACTION: Final = "towpath.transaction.trace_id"
+ATTEMPT: Final = "towpath.attempt"
+VERDICT: Final = "towpath.verdict"
+TRANSACTION: Final = "towpath.transaction.trace_id"
 
 # Values that the conventions fix.
 KAFKA: Final = "kafka"

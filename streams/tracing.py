@@ -150,11 +150,11 @@ class StageTraces:
             (semconv.MESSAGING_KAFKA_OFFSET, record.offset),
             (semconv.MESSAGING_MESSAGE_ID, travel.cause),
             (semconv.MESSAGING_KAFKA_MESSAGE_KEY, key),
-            (semconv.TOWPATH_TRANSACTION, self._transaction),
+            (semconv.TRANSACTION, self._transaction),
         )
         error = None
         if outcome.verdict is not Verdict.DONE or attempt > 1:
-            attributes += ((semconv.TOWPATH_ATTEMPT, attempt), (semconv.TOWPATH_VERDICT, outcome.verdict.value))
+            attributes += ((semconv.ATTEMPT, attempt), (semconv.VERDICT, outcome.verdict.value))
         if outcome.failure is not None:
             error = self._tracing.mask(f"{outcome.failure.kind}: {outcome.failure.message}")
             attributes += ((semconv.ERROR_TYPE, outcome.failure.kind),)

@@ -107,7 +107,7 @@ def test_a_transaction_has_a_trace_of_its_own_with_links_to_what_it_holds(traced
     assert {link.span_id for link in commit.links} == {span.span_id for span in processed}
     assert attributes(commit)[semconv.MESSAGING_BATCH_MESSAGE_COUNT] == 3
     assert (commit.parent, commit.trace_id) == (whole.span_id, whole.trace_id)
-    assert {attributes(span)[semconv.TOWPATH_TRANSACTION] for span in processed} == {whole.trace_id}
+    assert {attributes(span)[semconv.TRANSACTION] for span in processed} == {whole.trace_id}
     assert whole.start <= min(span.start for span in processed)
 
 
@@ -148,7 +148,7 @@ def test_a_failure_is_kept_though_nobody_wanted_its_trace_and_followed_from_ther
     assert failed.error == "ZeroDivisionError: a bug"
     assert attributes(failed)[semconv.ERROR_TYPE] == "ZeroDivisionError"
     assert again.error is None
-    assert attributes(again)[semconv.TOWPATH_ATTEMPT] == 2
+    assert attributes(again)[semconv.ATTEMPT] == 2
     assert again.trace_id != HOME.trace_id
     assert again.links == (unseen,)
     (answer,) = answers(flow)
