@@ -3,7 +3,7 @@
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from streams.ops.reconcile.findings import Result
 from streams.ops.reconcile.metrics import samples, write
 from streams.telemetry import exposition, read
 from tests.support.moves import Asked, make, start
+from tests.support.workers import wait_for
 
 BEHIND = Lag("play", "moves.asked", 1, None, 30, 20, 61.5, 4, 0)
 EVEN = Lag("play", "moves.asked", 0, 7, 7, 0, 0.0, 0, 0)
@@ -114,6 +115,45 @@ def test_an_address_is_host_and_port() -> None:
     for wrong in ("9187", "host:", "host:x", "host:65536"):
         with pytest.raises(Exception, match="no HOST:PORT"):
             address(wrong)
+
+
+class Cluster:
+    """In the place of a real one: it answers until it is told not to."""
+
+    admin = None
+    cases: Mapping[str, Any] = {}
+    away = threading.Event()
+
+    def __init__(self, *_: object) -> None:
+        self.read()
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def look(self) -> list[Lag]:
+        self.read()
+        return [BEHIND]
+
+    def read(self) -> None:
+        if self.away.is_set():
+            raise SetupError("no Kafka answers")
+
+
+def test_while_the_cluster_does_not_answer_no_old_figure_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.ops.exporter.Looks", Cluster)
+    monkeypatch.setattr("streams.ops.exporter.Book", Cluster)
+    monkeypatch.setattr("streams.ops.exporter.look", lambda *_: Brokers(1, ()))
+    Cluster.away.clear()
+    with Exporter(Settings(), make(), every=0.01) as exporter:
+        wait_for(lambda: b"towpath_group_lag_records{" in exporter.page(), 10, "it does not look")
+        Cluster.away.set()
+        wait_for(lambda: b"towpath_group_lag_records{" not in exporter.page(), 10, "old figures are served")
+        assert b'towpath_lag_up{topology="moves"} 0.0' in exporter.page()
+        Cluster.away.clear()
+        wait_for(lambda: b'towpath_lag_up{topology="moves"} 1.0' in exporter.page(), 10, "it does not look again")
 
 
 @contextmanager

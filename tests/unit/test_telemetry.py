@@ -2,13 +2,18 @@
 
 import pytest
 
-from streams.record import BORN
+from streams.codec import Codec
+from streams.process import Failure
+from streams.record import BORN, Output
+from streams.registry import FolderRegistry, default_folder
 from streams.stage import Stage
 from streams.standing import Standing
-from streams.tally import Exemplar, Spread, Words, sampled
+from streams.tally import Exemplar, Spread, Words, ends, sampled
 from streams.telemetry import exposition, textfile
 from tests.support.measured import page, samples, standing, tallied
 from tests.support.moves import Asked, World, start
+from topologies.orders.events import Closing, Ending, NotificationSent
+from topologies.orders.subscribers import subscribers
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACED = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01".encode()),)
@@ -124,6 +129,29 @@ def test_partitions_that_wait_for_a_dead_owners_transaction_make_it_unready_and_
         stage.session.why = "partitions [0] wait until …"  # type: ignore[attr-defined]  # the test's
         assert stage.unready() == stage.health()["reason"] == "partitions [0] wait until …"
         assert stage.health()["healthy"] is True
+
+
+def test_who_waits_for_its_own_database_is_alive_and_not_ready() -> None:
+    with start() as flow:
+        flow.run()
+        worker = flow.workers[0]
+        worker.engine.gate.shut(Failure("Unavailable", "locked", "x", None, "database"), flow.clock.now())
+        stage = standing(flow, worker)
+        assert stage.unready() == "", "a database that is another's"
+        mine = Standing("moves", Stage("play", store=subscribers), "a")
+        mine.engine, mine.member_since = worker.engine, 1.0
+        assert mine.unready() == "its store does not answer: locked"
+        assert mine.health()["healthy"] is True
+
+
+def test_an_order_says_how_it_ended_and_bytes_that_do_not_say_it_are_told_by_their_topic() -> None:
+    codec = Codec([NotificationSent], FolderRegistry(default_folder()))
+    outcome = ends([NotificationSent], codec)["notifications.sent"]
+    encode = codec.encoder(NotificationSent)
+    expired = NotificationSent("o", "c", Ending.UNPAID, "", "", "late", Closing.EXPIRED)
+    rejected = NotificationSent("o", "c", Ending.REJECTED, "", "")
+    told = [outcome(Output("notifications.sent", b"o", value)) for value in (encode(expired), encode(rejected), b"\x00old")]
+    assert told == ["expired", "rejected", "notifications.sent"]
 
 
 def test_many_values_at_once_count_as_one_by_one() -> None:
