@@ -76,6 +76,8 @@ WORKER: Final = (
     Family("towpath_kafka_brokers_up", "gauge", _CLIENT, "Brokers that this client is connected to"),
     Family("towpath_event_loop_lag_seconds", "histogram", ("topology",), "How much later than asked for the event loop wakes"),
     Family("towpath_build_info", "gauge", ("topology", "version"), "1"),
+    Family("towpath_spans_sent_total", "counter", ("topology",), "Spans that the endpoint for traces has taken"),
+    Family("towpath_spans_dropped_total", "counter", ("topology",), "Spans lost: the queue was full, or nobody took them"),
 )
 PROCESS: Final = (
     Family("process_cpu_seconds_total", "counter", (), ""),

@@ -142,6 +142,11 @@ class Exporter:
         self._thread = threading.Thread(target=self._run, name="towpath-traces", daemon=True)
         self._thread.start()
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Spans sent and dropped."""
+        return self.sent, self.dropped
+
     def put(self, source: Source, spans: list[Span]) -> None:
         """Take spans, or drop them; never waits. The list is the exporter's from now on."""
         with self._lock:

@@ -84,10 +84,16 @@ def _of_tally(stage: tuple[str, str], tally: Tally) -> Iterator[Sample]:
     yield "towpath_restore_duration_seconds", stage, tally.restore
 
 
-def of_worker(topology: str, version: str, late: Spread) -> Iterator[Sample]:
-    """What a worker process says beside its stages: which code it runs, and how late its event loop wakes."""
+def of_worker(topology: str, version: str, late: Spread, spans: tuple[int, int] | None = None) -> Iterator[Sample]:
+    """What a worker process says beside its stages: which code it runs, and how late its event loop wakes.
+
+    `spans`: how many were sent and dropped, if there are traces.
+    """
     yield "towpath_build_info", (topology, version), 1
     yield "towpath_event_loop_lag_seconds", (topology,), late
+    if spans is not None:
+        yield "towpath_spans_sent_total", (topology,), spans[0]
+        yield "towpath_spans_dropped_total", (topology,), spans[1]
 
 
 def of_store(stage: tuple[str, str], took: Spread, hits: int) -> Iterator[Sample]:

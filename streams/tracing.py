@@ -120,7 +120,7 @@ class StageTraces:
                     travel.step = travel.trace = Step(known, known[16:], None, SAMPLED)
                 else:  # it says so, lest the next stage begin another
                     raw = known.encode()
-                    travel.through.append((TRACEPARENT, b"00-%b-%b-00" % (raw, raw[16:])))
+                    travel.through.insert(0, (TRACEPARENT, b"00-%b-%b-00" % (raw, raw[16:])))
                     travel.trace = root(known)
 
     def again(self, record: Record, travel: Travel, attempt: int) -> None:

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, TypeVar
@@ -40,7 +40,7 @@ from streams.stage import Stage
 from streams.standing import Standing
 from streams.store import Inbox
 from streams.tally import PROCESS, Spread, Tally, ends
-from streams.telemetry import of_worker
+from streams.telemetry import Sample, of_worker
 from streams.topology import Topology
 from streams.traced import parts
 from streams.tracing import Tracing
@@ -78,7 +78,11 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
         faust.agent(channel, name=host.stage.name, supervisor_strategy=CrashingSupervisor)(host.work)
     faust._extra_services += hosts  # started after the agents, stopped before them
     late = Spread(PROCESS)
-    add_pages(faust, [host.standing for host in hosts], lambda: of_worker(topology.name, hosts[0].version, late))
+
+    def ours() -> Iterator[Sample]:
+        return of_worker(topology.name, hosts[0].version, late, tracing.exporter.counts if tracing is not None else None)
+
+    add_pages(faust, [host.standing for host in hosts], ours)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

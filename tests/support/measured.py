@@ -51,7 +51,7 @@ def standing(flow: Simulation, worker: SimulatedWorker) -> Standing:
 
 def page(found: Standing) -> str:
     """What `/metrics` answers."""
-    own = of_worker("moves", "v1", Spread(PROCESS))
+    own = of_worker("moves", "v1", Spread(PROCESS), (3, 0))
     return exposition([*own, *found.samples()], process=True).decode()
 
 
