@@ -205,7 +205,7 @@ class Cluster:
         before = self.leaders(topics)
         admin = self.admin()
         places = [TopicPartition(topic, partition) for topic, partition in before]
-        admin.elect_leaders(ElectionType.PREFERRED, places, request_timeout=30).result(40)
+        admin.elect_leaders(ElectionType.PREFERRED, places).result(90)
         after = self.leaders(topics)
         return sum(before[place] != after[place] for place in before)
 
