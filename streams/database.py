@@ -70,7 +70,15 @@ def connect(url: str, *, time_limit: float = 60.0) -> Engine:
             connection.execute(f"SET idle_in_transaction_session_timeout = {silence}")
             connection.commit()
 
+        event.listen(engine, "handle_error", _discreet)
     return engine
+
+
+def _discreet(context: Any) -> None:
+    """PostgreSQL's DETAIL quotes the row that it refuses: neither a log nor a case is the place for that."""
+    error = context.sqlalchemy_exception
+    if error is not None and error.args:
+        error.args = (str(error.args[0]).partition("\nDETAIL:")[0], *error.args[1:])
 
 
 def address(url: str) -> URL:
