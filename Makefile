@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-u
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-airflow prometheus dashboards lint faults screenshot bench lock clean
+.PHONY: help setup demo test test-fast test-airflow prometheus dashboards lint faults screenshot bench lock lock-peers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,8 +50,17 @@ faults: $(READY) ## Let faults happen to the order flow on three brokers (30 min
 screenshot: $(READY) ## Take docs/top.svg anew, from a demo with faults (two minutes)
 	@$(BIN)/python -m tests.support.screenshot
 
-bench: $(READY) ## Measure throughput and latency beside a bare librdkafka copy
-	@$(BIN)/python -m tests.bench
+bench: $(READY) ## Measure Towpath beside its peers (25 minutes): make bench ONLY="peers flame" QUICK=1 LEAK=60 (minutes of load)
+	@$(MAKE) --no-print-directory .peers/.ready || echo "Going on without the peers and without plots." >&2
+	@LEAK=$(LEAK) $(BIN)/python -m tests.bench $(ONLY) $(if $(QUICK),--quick)
+
+.peers/.ready: tests/bench/peers/requirements.lock | $(READY)
+	@echo "Setting up .peers with what Towpath is measured beside; this takes about a minute, once." >&2
+	@$(BIN)/python -m venv .peers
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $< || { \
+	    echo "The peers of tests/bench/peers/requirements.lock cannot be installed (network, proxy, pip's own settings)." >&2; \
+	    exit 1; }
+	@touch $@
 
 lock: $(READY) ## Write the locks anew after a change of dependencies (UPGRADE=1: to the newest versions)
 	@$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); \
@@ -61,8 +70,11 @@ lock: $(READY) ## Write the locks anew after a change of dependencies (UPGRADE=1
 	@$(COMPILE) -c requirements.lock -o requirements-dev.lock .venv/runtime.in .venv/dev.in
 	@$(BIN)/python -m streams.jars > .venv/jars.lock && mv .venv/jars.lock streams/jars.lock
 
+lock-peers: $(READY) ## Write the lock of the benchmarks' peers anew (UPGRADE=1: to the newest versions)
+	@$(COMPILE) -o tests/bench/peers/requirements.lock tests/bench/peers/requirements.in
+
 clean: ## Remove .venv, caches and builds (not .towpath: that is the local Kafka's data)
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml requirements-dev.lock

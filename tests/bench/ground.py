@@ -64,13 +64,19 @@ class Ground(msgspec.Struct):
         """How many records a topic of writers without transactions holds."""
         return sum(self._observer("bench").get_watermark_offsets(place, 10)[1] for place in _places(topic))
 
-    def rewind(self, group: str, topic: str) -> None:
-        """Let an empty group begin a topic anew."""
+    def rewind(self, group: str, topic: str, partitions: int = PARTITIONS) -> int:
+        """Let an empty group begin a topic anew, or only so many partitions of it; the others are behind it.
+
+        Returns how many records it has before it.
+        """
+        ends = [self._observer("bench").get_watermark_offsets(place, 10)[1] for place in _places(topic)]
+        starts = [0 if place < partitions else end for place, end in enumerate(ends)]
+        places = [TopicPartition(topic, place, start) for place, start in enumerate(starts)]
         deadline = time.monotonic() + 60
         while True:  # a member that has left is still there for a moment
             try:
-                self._observer(group).commit(offsets=_places(topic, 0), asynchronous=False)
-                return
+                self._observer(group).commit(offsets=places, asynchronous=False)
+                return sum(ends[:partitions])
             except KafkaException:
                 if time.monotonic() > deadline:
                     raise
@@ -87,8 +93,8 @@ class Ground(msgspec.Struct):
         return self.observers[group]
 
 
-def _places(topic: str, offset: int = OFFSET_INVALID) -> list[TopicPartition]:
-    return [TopicPartition(topic, partition, offset) for partition in range(PARTITIONS)]
+def _places(topic: str) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition, OFFSET_INVALID) for partition in range(PARTITIONS)]
 
 
 @contextmanager

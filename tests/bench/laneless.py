@@ -1,4 +1,4 @@
-"""The `towpath` command without lanes: no table is followed and no record is asked whether it must queue.
+"""A stage without lanes: no table is followed and no record is asked whether it must queue.
 
 The one rule: nothing else differs. It is what lanes are measured against; a failing record would be lost here.
 """
@@ -6,7 +6,6 @@ The one rule: nothing else differs. It is what lanes are measured against; a fai
 from typing import Any
 
 from streams import worker
-from streams.cli import main
 from streams.session import Inputs
 from streams.work import Work
 
@@ -19,7 +18,7 @@ def _queued(_work: Any, _record: Any) -> bool:
     return False
 
 
-if __name__ == "__main__":
+def do_without() -> None:
+    """From here on."""
     worker.Inputs = _blind  # type: ignore[attr-defined,assignment]  # the whole point of this file
     Work._queued = _queued  # type: ignore[assignment,method-assign]  # as above
-    main()

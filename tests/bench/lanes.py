@@ -1,6 +1,6 @@
-"""Lanes: what they cost while nothing is parked, how fast and how large a full table is, and whom a failing key delays.
+"""Lanes: how fast and how large a full table is, and whom a failing key delays.
 
-The one rule: a stage with lanes and one without do the same work on the same topic, by turns.
+The one rule: it is the session and the lanes that a worker has. What lanes cost while nothing is parked: benchmark `features`.
 """
 
 import json
@@ -15,8 +15,7 @@ from streams.parked import Parked
 from streams.record import Output, Record
 from streams.testing import Simulation
 from streams.topics import TopicSpec, apply
-from tests.bench.ground import HEADERS, SUBMITTED, Ground, encoded, preload, some_orders
-from tests.bench.throughput import by_turns, ratio, stage_speed
+from tests.bench.ground import HEADERS, Ground
 from topologies.orders import orders as flow
 from topologies.orders.events import Demand, PaymentCaptured, StockReserved
 from topologies.orders.ports import Captured, Charge, psp
@@ -27,20 +26,9 @@ _TABLE: Final = "bench.restore.retry"
 
 def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     """All of it."""
-    records, rounds, parked = (60_000, 1, 10_000) if quick else (200_000, 5, 100_000)
-    preload(ground.bootstrap, SUBMITTED, encoded(some_orders(records, "lanes-")))
-    total = ground.count(SUBMITTED)
-    found = by_turns(
-        {
-            "with": lambda: stage_speed(ground, total),
-            "without": lambda: stage_speed(ground, total, program="tests.bench.laneless"),
-        },
-        rounds,
-    )
     return {
         "what": __doc__,
-        "nothing parked": {"msgs/s": found, "ratio": ratio(found["with"], found["without"]), "target": 0.95},
-        "restore": {**_restore(ground, parked), "targets": {"seconds": 5, "MiB": 300}},
+        "restore": {**_restore(ground, 10_000 if quick else 100_000), "targets": {"seconds": 5, "MiB": 300}},
         "cycles until done": {**_failing_key(), "target": 1},
     }
 

@@ -23,7 +23,7 @@ _TARGET: Final = 5.0
 
 def measure(_: Any, *, quick: bool) -> dict[str, Any]:
     """By turns, each in a database of its own."""
-    count, rounds = (500, 1) if quick else (2000, 5)
+    count, rounds = (500, 1) if quick else (2000, 2)
     many = list(some_orders(count, "store-"))
     hot = [msgspec.structs.replace(order, lines=(msgspec.structs.replace(order.lines[0], sku="hot"),)) for order in many]
     numbers = itertools.count()

@@ -18,6 +18,8 @@ from typing import Final, Self
 from streams.config import Settings
 
 _ROOT: Final = Path(__file__).parents[2]
+PEERS: Final = _ROOT / ".peers" / "bin"
+"""Programs of the peers' environment, if `make .peers/.ready` has made it."""
 _READY: Final = 60.0  # seconds
 _STOP: Final = 15.0  # seconds until SIGTERM becomes SIGKILL
 
@@ -28,12 +30,20 @@ class Processes:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._started: list[tuple[subprocess.Popen[bytes], Path, Callable[[], bool]]] = []
+        self._foreign: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def pids(self) -> list[int]:
+        """Those of all, in the order in which they were started."""
+        return [process.pid for process, _, _ in self._started]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         ours = [process for process, _, _ in self._started]
+        for process in self._foreign:  # what they do at their end is none of what is measured
+            process.kill()
         for process in ours:
             process.send_signal(signal.SIGTERM)
         for process in ours:
@@ -44,11 +54,15 @@ class Processes:
                 process.wait()
 
     def worker(
-        self, settings: Settings, flow: str, stage: str, *, program: str = "streams", more: Mapping[str, str] | None = None
+        self, settings: Settings, flow: str, *stages: str, program: str = "streams", more: Mapping[str, str] | None = None
     ) -> None:
-        """One stage of a flow, as users run it; or by another program, which does without something. `more` variables."""
+        """Stages of a flow (all without any), as users run them; or by another program, which does without something.
+
+        `more` are variables.
+        """
         port = free_port()
-        command = ["run", flow, stage, "--instance", f"bench-{stage}", "--web-port", str(port)]
+        instance = f"bench-{len(self._started)}"
+        command = ["run", flow, *stages, "--instance", instance, "--web-port", str(port)]
         variables = {
             "TOWPATH_BOOTSTRAP": settings.bootstrap,
             "TOWPATH_DIR": str(settings.directory),
@@ -56,13 +70,24 @@ class Processes:
             "TOWPATH_DECLINE_SHARE": "0",
             **(more or {}),
         }
-        self._start(f"{stage}.log", [program, *command], lambda: _answers(f"http://127.0.0.1:{port}/ready"), variables)
+        log = f"{'-'.join(stages) or 'all'}-{instance}.log"
+        self._start(log, [program, *command], lambda: _answers(f"http://127.0.0.1:{port}/ready"), variables)
 
     def bare(self, bootstrap: str, group: str, source: str, target: str, batch: int) -> None:
         """One bare copy."""
         log = self._directory / f"{group}.log"
         command = ["tests.bench.bare", bootstrap, group, source, target, str(batch)]
         self._start(log.name, command, lambda: b"ready" in log.read_bytes(), {})
+
+    def loop(self, bootstrap: str, group: str, source: str, target: str) -> None:
+        """The bare loop."""
+        self._start(f"{group}.log", ["tests.bench.loop", bootstrap, group, source, target], lambda: True, {})
+
+    def peer(self, name: str, bootstrap: str, group: str, source: str, target: str) -> None:
+        """One of `tests/bench/peers`, in the peers' environment."""
+        command = [f"tests.bench.peers.{name}", bootstrap, group, source, target]
+        self._start(f"{group}.log", command, lambda: True, {}, PEERS / "python")
+        self._foreign.append(self._started[-1][0])
 
     def sink(self, port: int) -> None:
         """Somebody who takes what is sent to a port, and throws it away."""
@@ -84,14 +109,21 @@ class Processes:
             if process.poll() is not None:
                 raise SystemExit(f"{log.name}: ended\n{log.read_text('utf-8', 'replace')[-3000:]}")
 
-    def _start(self, log: str, module: list[str], ready: Callable[[], bool], variables: dict[str, str]) -> None:
+    def _start(
+        self,
+        log: str,
+        module: list[str],
+        ready: Callable[[], bool],
+        variables: Mapping[str, str],
+        python: Path = Path(sys.executable),
+    ) -> None:
         path = self._directory / log
         clean = {name: value for name, value in environ.items() if not name.startswith("TOWPATH_")}
         with path.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                [str(python), "-m", *module],
                 cwd=_ROOT,
-                env=clean | variables,
+                env={**clean, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

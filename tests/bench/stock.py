@@ -61,5 +61,5 @@ class _Stock(Processor):
 
 
 if __name__ == "__main__":
-    streams.traced.Processor = _Stock  # type: ignore[attr-defined,assignment,misc]  # in the place of ours
+    streams.traced.Processor = _Stock  # type: ignore[attr-defined,assignment]  # in the place of ours
     main()

@@ -36,7 +36,7 @@ _BATCH: Final = 500
 
 def measure(_: Any, *, quick: bool) -> dict[str, Any]:
     """By turns."""
-    records, rounds = (500, 1) if quick else (2000, 5)
+    records, rounds = (500, 1) if quick else (2000, 2)
     found = by_turns({"a batch": lambda: _speed(records, _BATCH), "one by one": lambda: _speed(records, 1)}, rounds)
     return {
         "what": __doc__,

@@ -1,8 +1,6 @@
-"""Throughput: one stage process on a full topic, beside a bare transactional copy of the same topic.
+"""How fast a process works through a full topic, told from outside: by what its group has committed.
 
-The one rule: both are watched from outside, by what their groups have committed; start-up and the first commit do not count.
-The stage does what intake of the order flow does, without its database: it reads, checks and adds up orders of five lines, and
-writes other events with headers.
+The one rule: start-up and the first commit do not count, for nobody.
 """
 
 import time
@@ -11,36 +9,20 @@ from statistics import median
 from typing import Any, Final
 
 from streams import names
-from tests.bench.flow import bench, checking
-from tests.bench.ground import SUBMITTED, Ground, encoded, preload, some_orders
+from streams.topology import Topology
+from tests.bench.flow import bench
+from tests.bench.ground import PARTITIONS, SUBMITTED, Ground
 from tests.bench.processes import Processes
 
-_COPY: Final = "bare.copy"
-_BATCH: Final = 2000  # as many as a stage takes by default
+BATCH: Final = 2000
+"""As many as a stage takes by default."""
 _PATIENCE: Final = 300.0  # seconds
 
 
-def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
-    """By turns."""
-    records, rounds = (60_000, 1) if quick else (400_000, 3)  # a bare copy is through with 200,000 in two seconds
-    ground.make_topics([_COPY])
-    preload(ground.bootstrap, SUBMITTED, encoded(some_orders(records, "stage-")))
-    ways = {"towpath": lambda: stage_speed(ground, records), "bare": lambda: _bare_speed(ground, records)}
-    found = by_turns(ways, rounds)
-    return {
-        "what": __doc__,
-        "records": records,
-        "msgs/s": found,
-        "median": {name: median(speeds) for name, speeds in found.items()},
-        "ratio": ratio(found["towpath"], found["bare"]),
-        "target": 0.25,
-    }
-
-
-def by_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each way once unmeasured, to warm the broker up, then A B A B …"""
+def by_turns(ways: Mapping[str, Callable[[], float]], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
+    """Each way once unmeasured, to `warm` the broker up, then A B A B …"""
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
+    for number in range(0 if warm else 1, rounds + 1):
         for name, run in ways.items():
             speed = run()
             if number:
@@ -54,39 +36,47 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
 
 
 def stage_speed(
-    ground: Ground, records: int, *, program: str = "streams", rewind: bool = True, more: Mapping[str, str] | None = None
+    ground: Ground,
+    flow: Topology = bench,
+    *,
+    program: str = "streams",
+    workers: int = 1,
+    partitions: int = PARTITIONS,
+    store: str = "",
+    more: Mapping[str, str] | None = None,
 ) -> float:
-    """Messages per second of intake, over the whole topic; then its group is at the beginning again, unless told not to be."""
-    group = names.group(bench.name, checking.name)
-    settings = ground.settings("throughput")
+    """Messages per second of the one stage of a flow over the whole of orders.submitted, or so many partitions of it."""
+    (stage,) = flow.stages
+    group = names.group(flow.name, stage.name)
+    ahead = ground.rewind(group, SUBMITTED, partitions)
+    behind = ground.committed(group, SUBMITTED)
+    settings = ground.settings("throughput", store)
+    module = f"tests.bench.{'flow' if flow is bench else 'kept'}"
     with Processes(settings.directory) as processes:
-        processes.worker(settings, "tests.bench.flow", checking.name, program=program, more=more)
-        speed = _watch(ground, processes, group, records)
-    if rewind:
-        ground.rewind(group, SUBMITTED)
-    return speed
+        for _ in range(workers):
+            processes.worker(settings, module, stage.name, program=program, more=more)
+        return watch(ground, processes, (group, SUBMITTED), behind, ahead)
 
 
-def _bare_speed(ground: Ground, records: int) -> float:
-    settings = ground.settings("throughput")
-    with Processes(settings.directory) as processes:
-        processes.bare(ground.bootstrap, "bench.copy", SUBMITTED, _COPY, _BATCH)
-        speed = _watch(ground, processes, "bench.copy", records)
-    ground.rewind("bench.copy", SUBMITTED)
-    return speed
+def group_speed(ground: Ground, group: str, ahead: int, start: Callable[[Processes], Any]) -> float:
+    """Messages per second of another program on the first `ahead` records of orders.submitted, as a new group."""
+    with Processes(ground.settings("throughput").directory) as processes:
+        start(processes)
+        return watch(ground, processes, (group, SUBMITTED), 0, ahead)
 
 
-def _watch(ground: Ground, processes: Processes, group: str, records: int) -> float:
+def watch(ground: Ground, processes: Processes, of: tuple[str, str], before: int, ahead: int) -> float:
+    """From the first commit that is seen until `ahead` records are behind the group `of` a topic, beside those `before`."""
     began, behind = 0.0, 0
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        done, now = ground.committed(group, SUBMITTED), time.monotonic()
-        if done and not behind:
+        done, now = ground.committed(*of) - before, time.monotonic()
+        if done > 0 and not behind:
             began, behind = now, done
-        if done == records:
-            if behind > records / 2:
-                raise SystemExit(f"{group} was through with {SUBMITTED} before it could be watched")
-            return (records - behind) / (now - began)
+        if done >= ahead:
+            if behind > ahead / 2:
+                raise SystemExit(f"{of[0]} was through with {of[1]} before it could be watched")
+            return (done - behind) / (now - began)
         processes.check()
         time.sleep(0.02)
-    raise SystemExit(f"{group} has not come to the end of {SUBMITTED}")
+    raise SystemExit(f"{of[0]} has not come to the end of {of[1]}")

@@ -89,6 +89,7 @@ def test_a_redriven_record_that_dies_again_is_the_same_case_with_its_trail_and_a
 def test_a_redriven_record_that_succeeds_closes_its_case() -> None:
     _, _, encoded = bury(Parked(record(), 0, 2, failure=FAILURE))
     output = DEAD.resolve(encoded, 2000.0)
+    assert output is not None
     case = CODEC.decoder(Case)(output.value)
     assert output.key == case.case_id.encode()
     assert case.state is State.RESOLVED
