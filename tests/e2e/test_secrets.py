@@ -14,6 +14,7 @@ from typing import Any
 
 from streams.config import Settings
 from streams.local import FAILOVER, LocalKafka
+from streams.trace import parse
 from tests.support.contracts import Contracts
 from tests.support.psp import KEY, SECRET, Mailbox, Psp
 from tests.support.pump import sender
@@ -94,8 +95,11 @@ def test_no_log_and_no_span_repeats_a_secret_and_a_handlers_line_says_where_it_i
             knock()
             wait_for(lambda: reader.count("notifications.sent") >= GOOD // 2, 120, "too few ends", crew.logs)
             wait_for(lambda: reader.count("orders.cases") >= 2, 60, "no case is open", crew.logs)
+            wait_for(lambda: bool(receiver.got), 60, "nobody is told", crew.logs)
             wait_for(lambda: b"POST /v1/payments" in spans(collector), 30, "no spans have come", crew.logs)
             assert worker.terminate()[0] == 0, worker.log[-3000:]
+            assert receiver.got, "nobody was told"
+            assert all(parse(headers["traceparent"].encode()) for headers, _ in receiver.got)
             said = b"".join(record.value for record in reader.records["orders.submitted"])
         logs = {path.name: path.read_text("utf-8") for path in tmp_path.glob("*.log")}
         assert {"psp.log", "webhooks.log"} < set(logs)

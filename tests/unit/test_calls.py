@@ -1,11 +1,18 @@
 """HTTP requests of a handler as spans."""
 
+import asyncio
+
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from streams.calls import call
+from streams.config import Settings
 from streams.record import Record
 from streams.stage import AT, HERE, Context
 from streams.trace import CLIENT, SAMPLED, Place, Span, Step, incoming, parse
+from topologies.orders.ports import Charge
+from topologies.orders.provider import connect
 
 RECORD = Record("orders.accepted", 0, 7, b"o1", b"")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -68,6 +75,32 @@ def test_a_refusal_and_no_answer_are_errors(step: Step) -> None:
     refused, silent = step.spans
     assert (refused.error, silent.error) == ("503", "TimeoutError")
     assert dict(silent.attributes)["error.type"] == "TimeoutError"
+
+
+def test_the_payment_provider_hears_of_the_trace_beside_the_key_of_the_charge(step: Step) -> None:
+    heard: list[dict[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        heard.append({name.lower(): value for name, value in request.headers.items()})
+        return web.json_response({"id": "p1", "state": "captured"}, status=201)
+
+    async def ask() -> None:
+        app = web.Application()
+        app.router.add_post("/v1/payments", answer)
+        server = TestServer(app)
+        await server.start_server()
+        variables = {"psp_url": str(server.make_url("")), "psp_api_key": "sk"}
+        async with connect(Settings(variables=variables)) as provider:
+            AT.set(at(step))
+            await provider.capture(Charge("charge-1", "o1", "c1", 500, "EUR"))
+        await server.close()
+
+    asyncio.run(ask())
+    (headers,) = heard
+    span = only(step)
+    assert parse(headers["traceparent"].encode()) == Place(TRACE, span.span_id, SAMPLED)
+    assert (headers["idempotency-key"], headers["authorization"]) == ("charge-1", "Bearer sk")
+    assert (span.shape.name, span.error) == ("POST /v1/payments", None)
 
 
 def test_of_a_trace_that_nobody_wants_only_the_header_goes(step: Step) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -129,17 +130,21 @@ def test_what_a_handler_logs_says_at_which_record_and_what_follows_does_not() ->
     codec = Codec([Asked, Answered], FolderRegistry(schemas()))
     value = codec.encoder(Asked)(Asked("k", 1))
     records = [Record("moves.asked", 2, offset, b"k", value, (("id", b"x%d" % offset),)) for offset in (7, 8)]
+    parent = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+    traced = msgspec.structs.replace(records[0], headers=(*records[0].headers, parent))
 
     async def both() -> None:
         await asyncio.gather(*(Processor(waiting, codec, {}).run(record, 1, 0.0) for record in records))
         log.info("after")
 
-    asyncio.run(Processor(alone, codec, {}).run(records[0], 3, 0.0))
+    asyncio.run(Processor(alone, codec, {}).run(traced, 3, 0.0))
     log.info("between")
     asyncio.run(both())
     sync, between, first, second, after = lines(stream)
-    where = {"stage": "alone", "topic": "moves.asked", "partition": 2, "offset": 7, "attempt": 3, "event_id": "x7"}
+    where = {"stage": "alone", "topic": "moves.asked", "partition": 2, "offset": 7, "attempt": 3, "event_id": "x7", "key": "k"}
     assert {name: sync[name] for name in where} == where
+    assert sync["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert "trace_id" not in first | second, "no header says so"
     assert {one["offset"] for one in (first, second)} == {7, 8}
     assert "offset" not in between | after
 
