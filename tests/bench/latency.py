@@ -42,7 +42,7 @@ Runs = dict[int, dict[str, Any]]
 
 def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     """Both chains by turns, each started once in a turn and driven at one rate after the other."""
-    seconds, rounds = (4, 1) if quick else (20, 2)
+    seconds, rounds = (3, 1) if quick else (15, 2)
     ground.make_topics(_CHAIN)
     with LocalPostgres.start(ground.directory / "postgres") as database:
         migrate.upgrade(database.url, migrate.stores(flow))

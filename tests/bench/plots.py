@@ -52,8 +52,8 @@ def _latency(result: Result) -> Figure:
             places = [_nines(float(share)) for share in shares]
             label = f"{rate}, {'towpath' if name == 'towpath' else 'five bare copies'}"
             axes.plot(places, list(shares.values()), style, color=f"C{index}", label=label)
-    ticks = (0, 50, 90, 99, 99.9)
-    axes.set_xticks([_nines(share) for share in ticks], [f"{share:g} %" for share in ticks])
+    ticks = {"fastest": 0, "50 %": 50, "90 %": 90, "99 %": 99, "99.9 %": 99.9, "slowest": 100}
+    axes.set_xticks([_nines(share) for share in ticks.values()], list(ticks))
     axes.set_yscale("log")
     axes.set_ylabel("ms until the notification is visible")
     axes.set_title("Latency through all stages, open loop")
@@ -75,7 +75,7 @@ def _memory(result: Result) -> Figure:
         axes.plot(at, sizes, label=stage)
     axes.set_xlabel("minutes")
     axes.set_ylabel("resident MiB")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.2 * max(max(sizes) for sizes in result["MiB"].values()))
     axes.set_title(f"Memory of each worker at {result['orders/s']} orders per second")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=3)

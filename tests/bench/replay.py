@@ -24,7 +24,7 @@ from tests.bench.throughput import stage_speed
 
 def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     """By turns."""
-    records, rounds = (60_000, 1) if quick else (200_000, 2)
+    records, rounds = (60_000, 1) if quick else (120_000, 2)
     preload(ground.bootstrap, SUBMITTED, encoded(some_orders(records, "replay-")))
     live = [stage_speed(ground)]
     replays = [_replayed(ground.settings("replay")) for _ in range(rounds)]  # each output is on its topic once

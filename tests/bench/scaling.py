@@ -15,7 +15,7 @@ _RUNS = ((1, 4), (2, 4), (4, 4), (1, 1), (1, 2))  # workers, partitions
 
 def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     """By turns."""
-    records, rounds = (24_000, 1) if quick else (200_000, 2)
+    records, rounds = (24_000, 1) if quick else (120_000, 2)
     preload(ground.bootstrap, SUBMITTED, encoded(some_orders(records, "scaling-")))
     ways = {
         f"{workers} of {partitions}": lambda workers=workers, partitions=partitions: stage_speed(

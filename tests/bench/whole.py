@@ -24,7 +24,7 @@ _LAST: Final = (names.group(flow.name, "notification"), "orders.closed")
 
 def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     """By turns, each time with new orders and a new database."""
-    records, rounds = (1500, 1) if quick else (10_000, 2)
+    records, rounds = (600, 1) if quick else (6000, 2)
     turn = itertools.count()
     stages = [stage.name for stage in flow.stages]
     with LocalPostgres.start(ground.directory / "postgres") as database:
