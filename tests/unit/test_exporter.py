@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams.catalogue import EXPORTER, RECONCILE
 from streams.cli.lag import address
 from streams.config import Settings
+from streams.dead import State
 from streams.errors import SetupError
 from streams.ops.brokers import Brokers, Replication
 from streams.ops.exporter import Exporter, Stalls, of_brokers, of_cases, of_lags, serve
@@ -39,6 +41,7 @@ def test_a_dead_stage_and_an_open_transaction_are_seen_and_every_metric_of_the_p
         flow.run()
         cases, topology = flow.cases(), flow.topology
     died = cases[0].last_failed_at
+    cases.append(msgspec.structs.replace(cases[0], case_id="other", state=State.RESOLVED))
     everything = [
         *of_lags("moves", [EVEN, BEHIND], Stalls(), 0.0),
         *of_cases(topology, cases, died + timedelta(hours=5)),
