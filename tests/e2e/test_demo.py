@@ -1,9 +1,11 @@
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -36,6 +38,19 @@ def left_behind(directory: Path) -> list[list[str]]:
         except psutil.Error:
             continue
     return found
+
+
+def down(directory: Path) -> None:
+    """`towpath down`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "streams", "down"],
+        cwd=ROOT,
+        env=os.environ | {"TOWPATH_DIR": str(directory / "demo")},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
 
 
 def test_the_demo_brings_every_order_to_its_end_twice_and_leaves_nothing_running(tmp_path: Path) -> None:
@@ -73,9 +88,20 @@ def test_ctrl_c_and_sigterm_stop_whatever_the_demo_has_started(tmp_path: Path, n
 
 
 def test_a_demo_with_faults_ends_as_foreseen_with_every_order_accounted_for(tmp_path: Path) -> None:
-    with start(tmp_path, "--orders", "300", "--rate", "150", "--faults") as demo:
-        out, err = demo.communicate(timeout=180)
-    assert demo.returncode == 0, err
+    try:
+        with start(tmp_path, "--orders", "300", "--rate", "150", "--faults", "--traces") as demo:
+            out, err = demo.communicate(timeout=240)
+        assert demo.returncode == 0, err
+        link = r"one order's trace \((\d+), confirmed\): (http://127\.0\.0\.1:\d+)/zipkin/traces/([0-9a-f]{32})$"
+        page = re.search(link, out, re.MULTILINE)
+        assert page, out
+        with urllib.request.urlopen(f"{page[2]}/api/v2/trace/{page[3]}", timeout=10) as reply:  # noqa: S310  # the demo's own
+            spans = json.load(reply)
+        assert any(span["tags"].get("messaging.kafka.message.key") == page[1] for span in spans)
+        stages = {span["localEndpoint"]["serviceName"] for span in spans}
+        assert stages >= {f"orders.{name}" for name in ("send", "intake", "inventory", "payment", "notification", "delivery")}
+    finally:
+        down(tmp_path)  # Zipkin stays to be looked at
     rows = re.findall(r"^  (.+?) +(\d+) +(\d+)$", out, re.MULTILINE)
     assert len(rows) == 5, out
     assert all(foreseen == happened != "0" for _, foreseen, happened in rows), out
@@ -99,13 +125,5 @@ def test_the_agents_of_a_demo_that_is_killed_end_by_themselves(tmp_path: Path) -
         assert log.exists()
         wait_for(lambda: not any("topologies.orders" in line for line in left_behind(tmp_path)), 20, "agents are there")
     finally:
-        down = subprocess.run(  # Kafka is a service of its own, which the next demo would stop
-            [sys.executable, "-m", "streams", "down"],
-            cwd=ROOT,
-            env=os.environ | {"TOWPATH_DIR": str(tmp_path / "demo")},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-    assert down.returncode == 0
+        down(tmp_path)  # Kafka is a service of its own, which the next demo would stop
     assert left_behind(tmp_path) == []
