@@ -1,4 +1,4 @@
-"""The `towpath` command without receipts: a transaction says nothing of itself.
+"""The `towpath` command without receipts and metrics: a transaction says nothing of itself.
 
 The one rule: nothing else differs. It is what receipts are measured against; nothing could be proven here.
 """
@@ -10,6 +10,7 @@ from streams.cli import main
 from streams.kafka import KafkaSession
 from streams.receipts import Receipts
 from streams.record import Output
+from tests.bench import tallyless
 
 _NONE: Final = Output("", None, None)
 _commit: Final = KafkaSession.commit
@@ -31,4 +32,5 @@ def do_without() -> None:
 
 if __name__ == "__main__":
     do_without()
+    tallyless.do_without()
     main()
