@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-u
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-airflow prometheus dashboards lint faults screenshot bench lock lock-peers clean
+.PHONY: help setup demo test test-fast test-airflow simulate simulate-night mutations prometheus dashboards lint faults screenshot bench lock lock-peers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,18 @@ test-airflow: $(READY) ## Run the DAG in a real Airflow, which gets an environme
 	@test -x .airflow/bin/airflow || { $(BIN)/python -m venv .airflow && \
 	    .airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r deploy/airflow/requirements.txt; }
 	@$(BIN)/python -m pytest tests/integration/test_airflow.py
+
+SEEDS ?= 2000
+FROM ?= 0
+
+simulate: $(READY) ## Simulate the order flow, with everything going wrong that can (3 minutes): make simulate SEEDS=2000 FROM=0 MINUTES=10
+	@$(BIN)/towpath simulate topologies.orders --from $(FROM) $(if $(MINUTES),--minutes $(MINUTES),--seeds $(SEEDS))
+
+simulate-night: $(READY) ## The same for a night, with seeds that nobody has played yet: make simulate-night MINUTES=480
+	@$(BIN)/towpath simulate topologies.orders --from $$(date +%s)000 --minutes $(or $(MINUTES),480)
+
+mutations: $(READY) ## Put in bugs, one at a time, and count the seeds until the simulator finds each (a few minutes)
+	@$(BIN)/python -m tests.simulation
 
 prometheus: ## Fetch Prometheus and Alertmanager, which some tests need, from Debian's packages into Towpath's cache
 	@deploy/prometheus/fetch

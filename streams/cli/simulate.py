@@ -56,29 +56,34 @@ def simulate(module: str, *, seed: int | None, json_: bool, **options: Any) -> N
       towpath simulate topologies.orders --minutes 480 --from 100000
       towpath simulate topologies.orders --seed 29 --trace
     """
-    from streams.simulator.campaign import prepared, scheduled
-    from streams.simulator.run import play
+    from streams.simulator.campaign import prepared
 
-    if seed is not None:
-        kit = prepared(module)
-        report = play(kit, scheduled(kit, seed), trace=options["trace"])
-        for line in () if json_ else report.trace:
-            click.echo(line)
-        done = {"seeds": 1, "events": report.events, "steps": report.steps}
-    else:
+    failed: Report | None
+    if seed is None:
         failed, done = _campaign(module, options)
         if failed is None:
             _summary(done, json_=json_)
             return
-        kit, report = prepared(module), failed
-    _summary(done, json_=False)
-    if not report.findings:
-        if json_:
-            click.echo(json_line(done | {"failed": None}))
-        return
-    shortest = _shrunk(kit, report, options["shrink"])
-    _show(module, (kit, report, shortest), done, json_=json_)
+    with prepared(module) as kit:
+        if seed is not None:
+            failed, done = _one(kit, seed, show=options["trace"] and not json_)
+        _summary(done, json_=json_ and failed is None)
+        if failed is None:
+            return
+        _show(module, (kit, failed, _shrunk(kit, failed, options["shrink"])), done, json_=json_)
     click.get_current_context().exit(1)
+
+
+def _one(kit: "Kit", seed: int, *, show: bool) -> "tuple[Report | None, dict[str, Any]]":
+    """The report of one seed, if it has a finding; and what was done."""
+    from streams.simulator.campaign import scheduled
+    from streams.simulator.run import play
+
+    report = play(kit, scheduled(kit, seed), trace=show)
+    for line in report.trace:
+        click.echo(line)
+    done = {"seeds": 1, "events": report.events, "steps": report.steps}
+    return report if report.findings else None, done
 
 
 def _campaign(module: str, options: dict[str, Any]) -> "tuple[Report | None, dict[str, Any]]":

@@ -9,7 +9,8 @@ import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -42,13 +43,20 @@ def find(module: str) -> Workload:
     )
 
 
-def prepared(module: str) -> Kit:
-    """What all runs of a module share. From here on the process is a simulator: it logs nothing and collects little garbage."""
+@contextmanager
+def prepared(module: str) -> Iterator[Kit]:
+    """What all runs of a module share. Meanwhile the process logs nothing, and collects little garbage."""
     kit = Kit(find(module))
+    level, thresholds = logging.root.manager.disable, gc.get_threshold()
     logging.disable(logging.CRITICAL)  # a run's workers die in hundreds
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
-    return kit
+    try:
+        yield kit
+    finally:
+        logging.disable(level)
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def scheduled(kit: Kit, seed: int) -> Schedule:
@@ -116,11 +124,11 @@ def _job(theirs: Connection, module: str, seeds: tuple[int, int, int]) -> None:
     """One process: every so-many-th seed."""
     threading.Thread(target=die_with_parent, daemon=True).start()
     try:
-        kit = prepared(module)
         seed, end, step = seeds
-        while not end or seed < end:
-            theirs.send(play(kit, scheduled(kit, seed)))
-            seed += step
+        with prepared(module) as kit:
+            while not end or seed < end:
+                theirs.send(play(kit, scheduled(kit, seed)))
+                seed += step
         theirs.send(None)
     except TowpathError as error:
         theirs.send(error)

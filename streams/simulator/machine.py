@@ -17,7 +17,7 @@ from streams.simulator.worker import AT_WORK, Stopped, Worker
 from streams.stage import Port, Stage
 
 _PAUSE: Final = 1.0  # seconds until a supervisor starts a process again
-_STEPS: Final = 60_000  # that a run may take to its end once everything is healed
+_STEPS: Final = 8_000  # that a run may take to its end once everything is healed
 _LIVES: Final = 200  # processes that may end meanwhile
 
 
@@ -202,10 +202,10 @@ class Machine:
         """So many steps; where nobody has anything to do, time passes until somebody has."""
         for _ in range(steps):
             if not self.step(random):
-                wake = self.wake
-                if wake == float("inf"):
+                wake, now = self.wake, self.clock.now()
+                if wake == float("inf") and now > self._haunted:
                     return
-                self.advance(wake - self.clock.now())
+                self.advance(min(wake - now, SESSION_TIMEOUT / 2))  # what the dead have left behind is free in a while
 
     def wait(self, seconds: float) -> None:
         """Let time pass in which nobody does anything, but all are alive."""
