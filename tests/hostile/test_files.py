@@ -34,7 +34,7 @@ class Wire:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def produce(self, _topic: str, _value: bytes, _key: bytes, *_: Any, on_delivery: Any) -> None:
+    def produce(self, *_: Any, on_delivery: Any, **__: Any) -> None:
         on_delivery(None, None)
 
     def poll(self, _seconds: float) -> None:
