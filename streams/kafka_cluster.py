@@ -6,7 +6,7 @@ The one rule: it only asks. What cannot be answered now is asked again at the ne
 from collections.abc import Sequence
 from typing import Any, Final
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import SetupError
@@ -44,3 +44,14 @@ def offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSp
         dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER
     )
     return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+
+def committed(admin: AdminClient, group: str, partitions: list[TopicPartition]) -> dict[Place, TopicPartition]:
+    """Where a group stands in each partition, once no transaction may change it any more. Raises `KafkaException`."""
+    asked = [ConsumerGroupTopicPartitions(group, partitions)]
+    answers = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=ANSWER)
+    found = answers[group].result().topic_partitions
+    for place in found:
+        if place.error is not None:
+            raise KafkaException(place.error)
+    return {(place.topic, place.partition): place for place in found}

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import Fenced, SetupError
-from streams.kafka_cluster import ANSWER, MISSING, check_topics, offsets
+from streams.kafka_cluster import ANSWER, MISSING, check_topics, committed, offsets
 from streams.kafka_record import record_of
 from streams.kafka_stats import Statistics
 from streams.kafka_writer import COMMON
@@ -78,7 +78,7 @@ class Reader:
         self._member = Consumer({**protocol, **statistics.properties("member"), **common}, logger=log)
         mine = {"group.protocol": "classic", **statistics.properties("follower"), **common}
         self._follower = Consumer(mine, logger=log)
-        self._admin = {**COMMON, **properties}
+        self._admin, self._group = {**COMMON, **properties}, group
         self._log = log
         self._owned: dict[int, _Owned] = {}
         self._came: dict[int, float] = {}  # assigned and not yet followed, since when
@@ -204,12 +204,10 @@ class Reader:
             self._partitions = check_topics(self._member, self._followed)
         wanted = [TopicPartition(topic, p) for p in came for topic in self._inputs.topics]
         try:
-            # A read_committed consumer asks for stable offsets: this waits out an undecided transaction of the last owner.
-            committed = {(c.topic, c.partition): c for c in self._follower.committed(wanted, ANSWER)}
-            if undecided := next((c.error for c in committed.values() if c.error), None):
-                raise KafkaException(undecided)
-            # A client that has lived through a broker's restart asks with the leader's old epoch, for ever: this one is new.
+            # A client that has lived through a broker's death may ask the old coordinator, or with the leader's old epoch, for
+            # ever: this one is new. Offsets have to be stable: that waits out an undecided transaction of the last owner.
             admin = AdminClient(self._admin, logger=self._log)
+            stands = committed(admin, self._group, wanted)
             earliest = offsets(admin, wanted, OffsetSpec.earliest())
             tables = [TopicPartition(self._inputs.table, p) for p in came] if self._inputs.table else []
             ends, begins = offsets(admin, tables, OffsetSpec.latest()), offsets(admin, tables, OffsetSpec.earliest())
@@ -222,7 +220,7 @@ class Reader:
         for partition in came:
             start, metadata = {}, ""
             for topic in self._inputs.topics:
-                at = committed[topic, partition]
+                at = stands[topic, partition]
                 start[topic] = at.offset if at.offset >= 0 else earliest[topic, partition]
                 if topic == self._inputs.lead:
                     metadata = at.metadata or ""
