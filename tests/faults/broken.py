@@ -4,36 +4,29 @@ The one rule: it exists to show that the suite finds what it is there to find (`
 """
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from streams.cli import main
-from streams.kafka_reader import Reader
-from streams.kafka_writer import Writer
+from streams.kafka import KafkaSession
+from streams.record import Output
+from streams.session import Place
 
 _WINDOW: Final = 0.05  # seconds between the two, so that a death falls into it
-_followers: dict[int, Any] = {}
-_write = Writer.write
-_init = Reader.__init__
+_commit = KafkaSession.commit
 
 
-def _remembered(self: Reader, *arguments: Any, **named: Any) -> None:
-    _init(self, *arguments, **named)
-    _followers[len(_followers)] = self._follower
-
-
-def _twice(self: Writer, outputs: Sequence[Any], offsets: Sequence[TopicPartition] = (), group: Any = None) -> None:
-    topics = {place.topic for place in offsets}
-    for follower in _followers.values():
-        if topics & {place.topic for place in follower.assignment()}:
-            follower.commit(offsets=list(offsets), asynchronous=False)
+def _twice(self: KafkaSession, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
+    places = [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets.items()]
+    with suppress(KafkaException):  # a rebalance: the transaction fails as well
+        self._reader._member.commit(offsets=places, asynchronous=False)
     time.sleep(_WINDOW)
-    _write(self, outputs, offsets, group)
+    _commit(self, outputs, offsets, metadata)
 
 
 if __name__ == "__main__":
-    Reader.__init__ = _remembered  # type: ignore[method-assign]  # that is what is broken
-    Writer.write = _twice  # type: ignore[method-assign]  # as above
+    KafkaSession.commit = _twice  # type: ignore[method-assign]  # that is what is broken
     main()

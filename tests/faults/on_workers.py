@@ -21,7 +21,7 @@ _UNIFIED: Final = Path("/sys/fs/cgroup")  # version 2
 _ROOM: Final = 2 << 20  # bytes that a worker may take beside what it has
 
 
-def killed(arena: Arena, times: int = 10) -> None:
+def killed(arena: Arena, times: int = 8) -> None:
     """SIGKILL; started again at once as the same instance. Before each the workers are restarted in good order: one who finds
     that its predecessor died is careful for a minute (see `killed_again`)."""
     for turn in range(times):
