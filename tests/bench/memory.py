@@ -21,7 +21,8 @@ from topologies.orders import orders as flow
 from topologies.orders.seed import seed
 
 _RATE: Final = 100
-_EVERY: Final = 2.0  # seconds between two looks
+_EVERY: Final = 2.0  # seconds between two looks, at least
+_LOOKS: Final = 180
 _MIB: Final = 1 << 20
 
 
@@ -64,7 +65,7 @@ def _watch(ground: Ground, processes: Processes, pids: dict[str, int], count: in
         for stage, process in watched.items():
             seen[stage].append(process.memory_info().rss / _MIB)
         processes.check()
-        sender.join(_EVERY)
+        sender.join(max(_EVERY, count / _RATE / _LOOKS))
     return seen
 
 
