@@ -13,7 +13,7 @@ from aiohttp import web
 
 from streams.config import Settings
 from streams.errors import Reject, Retry, SetupError, Unavailable
-from streams.pages import states
+from streams.standing import states
 from tests.support.psp import KEY, Psp
 from topologies.orders.breaker import Circuit
 from topologies.orders.faults import Faults, Troubles
