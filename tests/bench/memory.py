@@ -1,7 +1,8 @@
 """Memory: each stage's process under a steady load of 100 orders per second, for LEAK minutes (default 3).
 
 The one rule: what it grows by is told by the slope of its resident memory over the last two thirds of the time; the first third
-is for what is filled once. Minutes say little of an hour: LEAK=60 does.
+is for what is filled once. Minutes say little of an hour: LEAK=60 does. An order has 20 seconds to be paid for, not 15 minutes:
+inventory holds a timer for each that long, so that its memory would grow for 15 minutes before it stands still.
 """
 
 import os
@@ -23,6 +24,7 @@ from topologies.orders.seed import seed
 _RATE: Final = 100
 _EVERY: Final = 2.0  # seconds between two looks, at least
 _LOOKS: Final = 180
+_DEADLINE: Final = 20  # seconds to pay
 _MIB: Final = 1 << 20
 
 
@@ -37,7 +39,7 @@ def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
         seed(settings, (msgspec.to_builtins(order) for order in some_orders(count, "memory-")), short=0)
         with Processes(settings.directory) as processes:
             for stage in stages:
-                processes.worker(settings, "topologies.orders", stage)
+                processes.worker(settings, "topologies.orders", stage, more={"TOWPATH_PAYMENT_DEADLINE": str(_DEADLINE)})
             processes.wait_until_ready()
             seen = _watch(ground, processes, dict(zip(stages, processes.pids, strict=True)), count)
     at, found = seen.pop("seconds"), {}
