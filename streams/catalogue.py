@@ -75,7 +75,7 @@ WORKER: Final = (
     Family("towpath_kafka_request_errors_total", "counter", _CLIENT, "Requests that failed or timed out"),
     Family("towpath_kafka_brokers_up", "gauge", _CLIENT, "Brokers that this client is connected to"),
     Family("towpath_event_loop_lag_seconds", "histogram", ("topology",), "How much later than asked for the event loop wakes"),
-    Family("towpath_build_info", "gauge", ("topology", "version"), "1"),
+    Family("towpath_build_info", "gauge", ("topology", "version"), "1, for the code that runs"),
     Family("towpath_spans_sent_total", "counter", ("topology",), "Spans that the endpoint for traces has taken"),
     Family("towpath_spans_dropped_total", "counter", ("topology",), "Spans lost: the queue was full, or nobody took them"),
 )

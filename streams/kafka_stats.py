@@ -78,7 +78,7 @@ class Statistics:
             stats = _decode(text)
         except msgspec.DecodeError:  # of a version that writes them otherwise: nothing that a record should suffer for
             return
-        brokers = [broker for broker in stats.brokers.values() if broker.source != "logical"]  # a coordinator is there twice
+        brokers = list(stats.brokers.values())  # each is a connection of its own: one is to the group's coordinator
         errors = sum(broker.txerrs + broker.rxerrs + broker.req_timeouts for broker in brokers)
         before = self.clients.get(role)
         fetched = sum(part.fetchq_cnt for topic in stats.topics.values() for part in topic.partitions.values())

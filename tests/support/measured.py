@@ -14,7 +14,7 @@ from streams.testing import SimulatedWorker, Simulation
 
 STATS = (
     b'{"msg_cnt":3,"brokers":{"b1":{"source":"learned","state":"UP","rtt":{"p99":2500},"txerrs":1,"rxerrs":2,"req_timeouts":4},'
-    b'"c":{"source":"logical","state":"UP","rtt":{"p99":9000000},"txerrs":8}},'
+    b'"c":{"source":"logical","state":"UP","rtt":{"p99":9000},"txerrs":8}},'
     b'"topics":{"t":{"partitions":{"0":{"fetchq_cnt":5,"more":[1]}}}},"cgrp":{"rebalance_cnt":6}}'
 ).decode()
 

@@ -116,11 +116,11 @@ def test_who_forges_when_an_event_was_born_spoils_no_sum() -> None:
     assert found["towpath_e2e_duration_seconds_sum", "moves.answered"] == 30 * 86400, "as long as can be, and nothing"
 
 
-def test_librdkafkas_numbers_are_those_of_real_brokers() -> None:
+def test_librdkafkas_numbers_are_those_of_all_its_connections() -> None:
     with start() as flow:
         found = samples(standing(flow, flow.workers[0]))
-    assert found["towpath_kafka_rtt_seconds", "producer"] == 0.0025
-    assert found["towpath_kafka_request_errors_total", "member"] == 7
+    assert found["towpath_kafka_rtt_seconds", "producer"] == 0.009, "the slowest"
+    assert found["towpath_kafka_request_errors_total", "member"] == 15
     assert (found["towpath_kafka_queue_records", "follower"], found["towpath_kafka_queue_records", "producer"]) == (5, 3)
     assert (found["towpath_kafka_brokers_up", "member"], found["towpath_kafka_rebalances_total",]) == (1, 6)
 
