@@ -5,7 +5,9 @@ and the next one starts from the committed offsets: these say whether it happene
 """
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -34,6 +36,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 _CONSUMER: Final = frozenset({"group.protocol"})  # the one property of a consumer that a session is usually given
 _STEP: Final = 1.0  # seconds that one call may block, so that a stop is noticed between two
 _HUNG: Final = 5.0  # seconds after which a call that was to take one will not come back
+_ABORT: Final = 10.0  # seconds for an abort: a client may look for a coordinator in vain that a new one finds
 
 
 class Writer:
@@ -74,7 +77,7 @@ class Writer:
         try:
             self._begin()
             self._until_done(_in_time, self._producer.send_offsets_to_transaction, list(offsets), group)
-            self._until_done(self._producer.abort_transaction)
+            self._until_done(self._producer.abort_transaction, patience=_ABORT)
             self._undecided = False
         except KafkaException as error:
             with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
@@ -123,20 +126,25 @@ class Writer:
         if cause.fatal() or not self._opened:
             raise Fenced(f"the producer is beyond repair: {cause.str()}") from error
         try:
-            self._until_done(self._producer.abort_transaction)
+            self._until_done(self._producer.abort_transaction, patience=_ABORT)
+        except TimeoutError:
+            self._replace()
         except KafkaException as failed:
             raise Fenced(f"a transaction cannot be aborted: {failed.args[0].str()}") from error
         self._undecided = False
         raise Aborted(cause.str()) from error
 
-    def _until_done(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Repeat a call for as long as librdkafka says that it may be repeated."""
+    def _until_done(self, call: Callable[..., None], *arguments: Any, patience: float = math.inf) -> None:
+        """Repeat a call for as long as librdkafka says that it may be repeated; past `patience`, raise `TimeoutError`."""
+        deadline = time.monotonic() + patience
         while True:
             try:
                 return call(*arguments, _STEP)
             except KafkaException as error:
                 if not error.args[0].retriable():
                     raise
+                if time.monotonic() > deadline:
+                    raise TimeoutError from error
                 if self.stopping:
                     raise Fenced("told to stop while the broker was away; the next start goes by what was committed") from error
 

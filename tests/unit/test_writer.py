@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams import kafka_writer
 from streams.errors import Aborted
@@ -19,6 +19,7 @@ class Producer:
     """The first one hangs in its second `send_offsets_to_transaction`, as with a coordinator that is gone."""
 
     made: list["Producer"]
+    refuses = False
     over: threading.Event
 
     def __init__(self, _: dict[str, Any], *, logger: logging.Logger) -> None:  # noqa: ARG002  # as librdkafka's
@@ -29,6 +30,9 @@ class Producer:
         if self.made == [self] and "commit" in self.done:
             self.over.wait(60)
 
+    def abort_transaction(self, _: float) -> None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no coordinator", False, True))
+
     def init_transactions(self, _: float) -> None:
         self.done.append("init")
 
@@ -36,6 +40,8 @@ class Producer:
         self.done.append("begin")
 
     def commit_transaction(self, _: float) -> None:
+        if self.refuses:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "a rebalance", False, False, True))
         self.done.append("commit")
 
     def produce(self, *_: Any, **__: Any) -> None:
@@ -50,6 +56,7 @@ def _double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Producer.made, Producer.over = [], threading.Event()
     monkeypatch.setattr(kafka_writer, "Producer", Producer)
     monkeypatch.setattr(kafka_writer, "_HUNG", 0.05)
+    monkeypatch.setattr(kafka_writer, "_ABORT", 0.05)
     yield
     Producer.over.set()
 
@@ -61,3 +68,13 @@ def test_a_transaction_whose_offsets_hang_did_not_happen_and_the_next_goes_by_a_
         writer.write([], SOURCE)
     writer.write([], SOURCE)
     assert [each.done for each in Producer.made] == [["init", "begin", "commit", "begin"], ["init", "begin", "commit"]]
+
+
+def test_a_transaction_that_cannot_be_aborted_did_not_happen_and_the_next_goes_by_a_new_producer() -> None:
+    writer = Writer({}, "w", logging.getLogger("none"))
+    Producer.refuses = True
+    with pytest.raises(Aborted, match="a rebalance"):
+        writer.write([])
+    Producer.refuses = False
+    writer.write([])
+    assert [each.done for each in Producer.made] == [["init", "begin"], ["init", "begin", "commit"]]
