@@ -20,7 +20,7 @@ from streams.config import Settings
 _ROOT: Final = Path(__file__).parents[2]
 PEERS: Final = _ROOT / ".peers" / "bin"
 """Programs of the peers' environment, if `make .peers/.ready` has made it."""
-_READY: Final = 60.0  # seconds
+_READY: Final = 120.0  # seconds
 _STOP: Final = 15.0  # seconds until SIGTERM becomes SIGKILL
 
 
