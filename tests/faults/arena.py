@@ -38,7 +38,7 @@ class Round(msgspec.Struct):
     """What came of one.
 
     `recoveries` are in seconds, one for each time that the fault struck; `ends` are exit codes; `failure` is a traceback: the
-    fault did not go as it should, or the flow did not recover from it.
+    fault did not go as it should, or the flow did not recover from it. `stands` says what was left when nothing moved any more.
     """
 
     orders: int = 0
@@ -48,6 +48,7 @@ class Round(msgspec.Struct):
     ends: list[int] = []
     notes: list[str] = []
     failure: str = ""
+    stands: str = ""
     anomalies: list[Anomaly] = []
     seconds: float = 0.0
 
@@ -108,7 +109,7 @@ class Arena:
     def play(self, fault: Callable[["Arena"], None], patience: float = _STILL) -> Round:
         """Let a fault happen while orders come in, wait for the end of all, and judge it.
 
-        Whatever does not come to its end, because nothing moves any more for `patience` seconds, is the checker's to name.
+        A round in which nothing moves any more for `patience` seconds ends there, and says what is left.
         """
         self.round = result = Round()
         began, before = time.monotonic(), collect.ends(self.committed)
@@ -136,16 +137,8 @@ class Arena:
             if (now := self.committed.count(*collect.TOPICS)) != count:
                 count, since = now, time.monotonic()
             if time.monotonic() - since > patience:
-                self.note(
-                    "; ".join(
-                        [
-                            "nothing moves any more",
-                            *self._left(),
-                            *self._behind(),
-                            *collect.open_transactions(self.cluster.direct),
-                        ]
-                    )
-                )
+                known = [*self._left(), *self._behind(), *collect.open_transactions(self.cluster.direct)]
+                self.round.stands = "; ".join(known)
                 return
             self.last(0.5)
 
@@ -163,7 +156,10 @@ class Arena:
         offsets = collect.committed(self.cluster.direct, self.partitions)
         history = collect.history(self.committed, self.uncommitted, offsets, before)
         history.effects = collect.effects(self.psp)
-        history.balances = collect.balances(self.committed, self.psp, self._store, self.seeded)
+        if result.stands:  # what has not come to its end is under way, not lost; stock and money are in the midst of it
+            history.ends = {}
+        else:
+            history.balances = collect.balances(self.committed, self.psp, self._store, self.seeded)
         result.orders = len(self.shop.sent)
         result.records = sum(seen.committed for seen in history.records)
         result.undone = len(history.records) - result.records

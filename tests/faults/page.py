@@ -38,7 +38,7 @@ class Result(msgspec.Struct):
     @property
     def bad(self) -> bool:
         """Whether something is wrong with the product."""
-        return bool(self.round.failure or self.round.anomalies)
+        return bool(self.round.failure or self.round.anomalies or self.round.stands)
 
     def line(self) -> str:
         """In a line, for whoever watches."""
@@ -47,6 +47,7 @@ class Result(msgspec.Struct):
         kinds = Counter(anomaly.kind for anomaly in self.round.anomalies)
         found = self.round
         failed = f"FAILED: {_reason(found.failure)}; " if found.failure else ""
+        failed += f"STANDS STILL: {found.stands[:300]}; " if found.stands else ""
         times = " ".join(f"{seconds:.1f}" for seconds in found.recoveries)
         wrong = dict(kinds) or "nothing wrong"
         return f"{failed}{found.orders} orders, {wrong}, recovered in {times} s, {found.ends}, {found.notes}"
@@ -90,11 +91,18 @@ def page(results: list[Result]) -> str:
     wrong = [(each.name, anomaly) for each in results for anomaly in each.round.anomalies]
     if wrong:
         lines += ["## Anomalies", "", *(f"- {name}: {a.kind}, {a.where}: {a.text}" for name, a in wrong[:100]), ""]
-    failures = [each for each in results if each.round.failure]
+    failures = [each for each in results if each.round.failure or each.round.stands]
     if failures:
         lines += ["## Failures", ""]
-        lines += [f"- {each.name}: {_reason(each.round.failure)}" for each in failures] + [""]
+        lines += [f"- {each.name}: {_why(each.round)}" for each in failures] + [""]
     return "\n".join(lines)
+
+
+def _why(found: Round) -> str:
+    """What went wrong, but for anomalies."""
+    said = [_reason(found.failure)] if found.failure else []
+    said += [f"nothing moved any more, with {found.stands[:300]}"] if found.stands else []
+    return "; ".join(said)
 
 
 def _reason(failure: str) -> str:
@@ -118,12 +126,13 @@ def _row(result: Result) -> str:
     if result.skipped:
         return f"| {result.name} | skipped: {result.skipped} |" + " |" * 9 + f" {result.at} |"
     kinds = Counter(anomaly.kind for anomaly in found.anomalies)
+    name = f"{result.name}: **failed**, see below" if found.failure or found.stands else result.name
     other = sum(kinds.values()) - kinds["lost"] - kinds["doubled"] - kinds["reordered"]
     counts = [kinds["lost"], kinds["doubled"], kinds["reordered"], other]
     said = " | ".join(map(str, counts))
     ends = ", ".join(f"{count}x {code}" for code, count in sorted(Counter(found.ends).items()))
     return (
-        f"| {result.name} | {found.orders} | {found.records} | {found.undone} | {said} | {_times(found.recoveries)} "
+        f"| {name} | {found.orders} | {found.records} | {found.undone} | {said} | {_times(found.recoveries)} "
         f"| {_target(result)} | {ends} | {result.at}, {result.version}, load {result.load} |"
     )
 
