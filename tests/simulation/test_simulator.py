@@ -100,5 +100,5 @@ def test_the_command_shows_a_failure_with_its_schedule_and_how_to_play_it_again(
 
 
 def test_a_topology_without_a_workload_is_told_what_is_missing() -> None:
-    done = CliRunner().invoke(towpath, ["simulate", "tests.support.counters"])
+    done = CliRunner().invoke(towpath, ["simulate", "tests.support.clinic", "--seeds", "1"])
     assert "nothing says how" in str(done.exception)
