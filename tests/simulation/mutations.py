@@ -360,4 +360,4 @@ MUTATIONS: Final[Mapping[Mutation, str]] = {
 }
 """Each with the workload that is to find it."""
 RARE: Final = frozenset({timers_not_redriven, probe_never_made, inbox_not_asked})
-"""Which take more than a few dozen seeds, or one that never comes to rest: `make mutations` looks for them, `make test` does not."""
+"""Which take more than a few dozen seeds, or one that never comes to rest: `make mutations` looks for them alone."""
