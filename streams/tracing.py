@@ -61,8 +61,8 @@ class Tracing:
         config = configured(os.environ if environ is None else environ)
         return cls(Exporter(config), config.sampler, mask) if config is not None else None
 
-    def stage(self, topology: str, stage: Stage, instance: str, version: str) -> "StageTraces":
-        """Those of one stage."""
+    def stage(self, topology: str, stage: Stage, instance: str, version: str, database: str = "") -> "StageTraces":
+        """Those of one stage. `database` is the URL of its store."""
         group = names.group(topology, stage.name)
         known = {
             semconv.SERVICE_NAME: group,
@@ -70,13 +70,13 @@ class Tracing:
             semconv.SERVICE_INSTANCE_ID: instance,
             semconv.SERVICE_VERSION: version,
         }
-        return StageTraces(self, source(known, version), stage, group)
+        return StageTraces(self, source(known, version), stage, group, database)
 
 
 class StageTraces:
     """The spans of one stage's transaction at work; they are the exporter's once it has happened."""
 
-    def __init__(self, tracing: Tracing, source: Source, stage: Stage, group: str) -> None:
+    def __init__(self, tracing: Tracing, source: Source, stage: Stage, group: str, database: str = "") -> None:
         self.sampler = tracing.sampler
         self.clock = time.time_ns
         self.database: tuple[int, int, str | None] | None = None
@@ -93,7 +93,9 @@ class StageTraces:
         self._send: dict[str, Shape] = {}
         self._whole = Shape(f"transaction {group}", INTERNAL, ((semconv.MESSAGING_CONSUMER_GROUP_NAME, group),))
         self._commit = _operation("commit", semconv.SETTLE, CLIENT, f"commit {group}", _group(group))
-        self._batch = Shape(f"batch {stage.store.name if stage.store else ''}", CLIENT, ((semconv.DB_OPERATION_NAME, "batch"),))
+        system = database.partition(":")[0].partition("+")[0]  # as SQLAlchemy names it, and the conventions do
+        known = ((semconv.DB_SYSTEM_NAME, system), (semconv.DB_OPERATION_NAME, "batch"))
+        self._batch = Shape(f"batch {stage.store.name if stage.store else ''}", CLIENT, known)
 
     # -- records --------------------------------------------------------------------------------------------------------
 

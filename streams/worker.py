@@ -208,7 +208,9 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             properties={"bootstrap.servers": self._settings.bootstrap, **self._settings.kafka},
             outputs=[*(event_info(cls).topic for cls in stage.emits), table, names.receipts(name)],
         )
-        traces = self._tracing.stage(name, stage, self._instance, self._version) if self._tracing else None
+        traces = None
+        if self._tracing is not None:
+            traces = self._tracing.stage(name, stage, self._instance, self._version, self._settings.store)
         session, processor, watched = parts(traces, stage, codec, resources, self._session, effects)
         return Engine(
             stage,

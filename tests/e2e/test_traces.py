@@ -35,6 +35,12 @@ class Zipkin:
             found: list[list[Span]] = json.load(reply)
         return found
 
+    def trace(self, trace_id: str) -> list[Span]:
+        """One of them."""
+        with urllib.request.urlopen(f"{self._base}/trace/{trace_id}", timeout=10) as reply:  # noqa: S310  # as above
+            found: list[Span] = json.load(reply)
+        return found
+
     def of(self, order: str) -> dict[str, list[Span]]:
         """The traces of an order, by id."""
         return {trace[0]["traceId"]: trace for trace in self.traces(messaging_kafka_message_key=order)}
@@ -86,6 +92,7 @@ def test_an_order_is_one_trace_over_all_stages_and_a_retry_another_with_a_link(
     (whole,) = (trace for trace in zipkin.of(good).values() if ("orders.send", "send orders.submitted") in steps(trace))
     check_whole(whole)
     check_retried(zipkin, busy)
+    check_transaction(zipkin, next(span for span in whole if span["name"] == "process orders.accepted"))
 
 
 def steps(trace: list[Span]) -> set[tuple[str, str]]:
@@ -115,6 +122,15 @@ def check_whole(trace: list[Span]) -> None:
     for span in trace:
         if span is not root:
             assert known[span["parentId"]]["timestamp"] <= span["timestamp"]
+
+
+def check_transaction(zipkin: Zipkin, processed: Span) -> None:
+    """What a record was handled in is a trace of its own, which has the database's part and Kafka's, and names the record's."""
+    asked = processed["tags"]["towpath.transaction.trace_id"]
+    trace = {span["name"]: span for span in zipkin.trace(asked)}
+    assert set(trace) == {"transaction orders.inventory", "batch stock", "commit orders.inventory"}
+    assert processed["traceId"] in trace["commit orders.inventory"]["tags"]["links"].split()
+    assert trace["batch stock"]["tags"]["db.system.name"] == "sqlite"
 
 
 def check_retried(zipkin: Zipkin, order: str) -> None:
