@@ -31,6 +31,8 @@ def test_nothing_is_lost_doubled_or_overtaken_when_workers_brokers_and_the_netwo
 
     found = arena.play(blows)
     assert found.anomalies == []
+    assert not found.failure, found.failure
+    assert not found.stands, found.stands + arena.crew.logs()
     assert found.records > 5 * found.orders, "the orders did not go through the flow: this run shows nothing"
 
 
