@@ -26,7 +26,10 @@ RESULTS: Final = ROOT / "docs" / "faults.json"
 
 
 class Result(msgspec.Struct):
-    """One fault; `skipped` is the reason why it did not happen. `load` is the machine's at the end, of one minute."""
+    """One fault; `skipped` is the reason why it did not happen. `load` is the machine's at the end, of one minute.
+
+    `counts` are the anomalies by kind; of the anomalies themselves the first twenty are kept.
+    """
 
     name: str
     round: Round
@@ -34,6 +37,7 @@ class Result(msgspec.Struct):
     at: str = ""
     version: str = ""
     load: float = 0.0
+    counts: dict[str, int] = {}
 
     @property
     def bad(self) -> bool:
@@ -44,19 +48,20 @@ class Result(msgspec.Struct):
         """In a line, for whoever watches."""
         if self.skipped:
             return f"skipped: {self.skipped}"
-        kinds = Counter(anomaly.kind for anomaly in self.round.anomalies)
         found = self.round
         failed = f"FAILED: {_reason(found.failure)}; " if found.failure else ""
         failed += f"STANDS STILL: {found.stands[:300]}; " if found.stands else ""
         times = " ".join(f"{seconds:.1f}" for seconds in found.recoveries)
-        wrong = dict(kinds) or "nothing wrong"
+        wrong = self.counts or "nothing wrong"
         return f"{failed}{found.orders} orders, {wrong}, recovered in {times} s, {found.ends}, {found.notes}"
 
 
 def result(name: str, round_: Round, skipped: str = "") -> Result:
     """A result of now."""
-    version = code_version(Settings.load(), f"{PAGE}:1")
-    return Result(name, round_, skipped, f"{datetime.now(UTC):%Y-%m-%d %H:%M}", version, round(os.getloadavg()[0], 1))
+    version, now = code_version(Settings.load(), f"{PAGE}:1"), f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+    counts = dict(Counter(str(anomaly.kind) for anomaly in round_.anomalies))
+    round_.anomalies = round_.anomalies[:20]
+    return Result(name, round_, skipped, now, version, round(os.getloadavg()[0], 1), counts)
 
 
 def write(results: list[Result]) -> None:
@@ -125,7 +130,7 @@ def _row(result: Result) -> str:
     found = result.round
     if result.skipped:
         return f"| {result.name} | skipped: {result.skipped} |" + " |" * 9 + f" {result.at} |"
-    kinds = Counter(anomaly.kind for anomaly in found.anomalies)
+    kinds = Counter(result.counts)
     name = f"{result.name}: **failed**, see below" if found.failure or found.stands else result.name
     other = sum(kinds.values()) - kinds["lost"] - kinds["doubled"] - kinds["reordered"]
     counts = [kinds["lost"], kinds["doubled"], kinds["reordered"], other]
