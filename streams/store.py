@@ -153,8 +153,12 @@ class Journal:
         self._asked.update(event_ids)
         for start in range(0, len(event_ids), _CHUNK):
             asked = {"consumer": self._consumer, "ids": event_ids[start : start + _CHUNK]}
-            with available():
-                found = self._connection.execute(_found, asked).all()
+            try:
+                with available():
+                    found = self._connection.execute(_found, asked).all()
+            except Unavailable as error:  # SQLite may have undone the transaction, and would take what follows one by one
+                self._lost = error
+                raise
             self._known.update((event_id, _decode(outputs)) for event_id, outputs in found)
 
     def save(self, now: float) -> None:
