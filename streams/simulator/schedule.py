@@ -65,7 +65,7 @@ def generate(seed: int, stages: Sequence[str], workers: int) -> Schedule:
     random = Random(seed)  # noqa: S311  # a simulation has to be repeatable
     kinds = random.sample(sorted(_FAULTS), random.randint(3, 9))
     actions: list[Action] = []
-    for _ in range(random.randint(3, 10)):
+    for _ in range(random.randint(3, 8)):
         if not actions or random.random() < 0.5:
             number = random.choice((1, 3, 10, 30, 60))
             actions.append(Action("produce", number=number, seed=_seed(random)))

@@ -359,5 +359,5 @@ MUTATIONS: Final[Mapping[Mutation, str]] = {
     probe_never_made: "orders",
 }
 """Each with the workload that is to find it."""
-RARE: Final = frozenset({parked_work_unfenced, timers_not_redriven, probe_never_made, inbox_not_asked})
+RARE: Final = frozenset({timers_not_redriven, probe_never_made, inbox_not_asked})
 """Which take more than a few dozen seeds, or one that never comes to rest: `make mutations` looks for them alone."""
