@@ -21,6 +21,8 @@ from streams.record import Output
 COMMON: Final[Mapping[str, Any]] = {
     # "rebootstrap", the default, drops brokers that are away, and with them calls that wait for one: they never return.
     "metadata.recovery.strategy": "none",
+    # A client that missed who leads a partition now asks again after so long: five minutes, the default, is a flow that stands.
+    "topic.metadata.refresh.interval.ms": 10000,
 }
 """What every client of a session is told."""
 DEFAULTS: Final[Mapping[str, Any]] = {
