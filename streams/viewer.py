@@ -23,6 +23,7 @@ _FLAGS: Final = (
     *("--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"),  # else Java 25 warns of each in the log
 )
 _SPANS: Final = 250_000  # in memory, the oldest traces go first: about 300 bytes each
+_GONE: Final = 2.0  # seconds without a process: it has ended
 _READY: Final = 90.0  # seconds; it takes 5 on two idle cores
 _STOP: Final = 10.0  # seconds until SIGTERM becomes SIGKILL
 
@@ -128,10 +129,12 @@ class LocalZipkin:
         fresh.replace(self._state)
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _READY
+        deadline, seen = time.monotonic() + _READY, time.monotonic()
         try:
             while not self._serves():
-                if not self.running or time.monotonic() > deadline:
+                if self.running:  # for a moment it is not to be seen: Java's launcher starts itself anew
+                    seen = time.monotonic()
+                if time.monotonic() > min(deadline, seen + _GONE):
                     tail = self.log.read_text("utf-8", "replace").splitlines()[-20:]
                     raise SetupError("\n".join(["Zipkin does not come up; the end of its log:", *tail]), where=str(self.log))
                 time.sleep(0.1)

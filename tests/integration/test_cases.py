@@ -219,7 +219,7 @@ def test_dead_letters_of_others_become_cases_once_and_can_be_redriven(ward: Ward
     ward.wait_for_cases(3, "resolved")
     assert sorted(ward.items("kept")) == [("connect", 2), ("spring", 1), ("streams", 3)]
     (spring,) = (record for record in ward.records("kept") if record.key == b"spring")
-    assert [name for name, _ in spring.headers] == ["id", "cause", "mine"], "and nothing of Spring's"
+    assert [name for name, _ in spring.headers] == ["id", "cause", "mine", "born"], "and nothing of Spring's"
 
 
 def test_lost_cases_come_back_from_towpaths_own_dead_letters(ward: Ward, kafka: LocalKafka) -> None:
