@@ -13,7 +13,7 @@ from tests.faults.page import Result
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def arena() -> Iterator[Arena]:
     with Arena() as made:
         yield made
