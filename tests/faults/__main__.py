@@ -37,14 +37,15 @@ def _run(names: list[str], results: list[Result]) -> None:
         for name in names[len(results) :]:
             sys.stderr.write(f"{len(results) + 1} of {len(names)}: {name} …\n")
             try:
-                found = result(name, arena.play(FAULTS[name]))
+                played = arena.play(FAULTS[name])
+                sys.stderr.write(played.failure)
+                found = result(name, played)
             except pytest.skip.Exception as skip:
                 found = result(name, Round(), str(skip))
             sys.stderr.write(f"  {found.line()}\n")
             results.append(found)
             write([found])
             if found.bad:
-                sys.stderr.write(found.round.failure)
                 _keep(arena, name)
                 return
 

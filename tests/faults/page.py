@@ -61,6 +61,7 @@ def result(name: str, round_: Round, skipped: str = "") -> Result:
     version, now = code_version(Settings.load(), f"{PAGE}:1"), f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     counts = dict(Counter(str(anomaly.kind) for anomaly in round_.anomalies))
     round_.anomalies = round_.anomalies[:20]
+    round_.failure = _reason(round_.failure) if round_.failure else ""  # a traceback names the folders of a machine
     return Result(name, round_, skipped, now, version, round(os.getloadavg()[0], 1), counts)
 
 
