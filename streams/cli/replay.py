@@ -78,7 +78,8 @@ def replay(module: str, stage: str, **options: Any) -> None:
       towpath replay topologies.orders inventory --from orders.accepted:0:1000 --to orders.accepted:0:2000 --json
       towpath replay topologies.orders inventory --from 1d --emit missing
     """
-    from streams.ops.replay.jobs import Jobs, Task, cores, shares
+    from streams.jobs import cores
+    from streams.ops.replay.jobs import Jobs, Task, shares
     from streams.ops.replay.repair import Plan
     from streams.ops.replay.verb import Options, Replay, page
     from streams.ops.replay.window import Inputs

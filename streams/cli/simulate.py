@@ -88,7 +88,7 @@ def _one(kit: "Kit", seed: int, *, show: bool) -> "tuple[Report | None, dict[str
 
 def _campaign(module: str, options: dict[str, Any]) -> "tuple[Report | None, dict[str, Any]]":
     """The first report with a finding, if any; and what was done."""
-    from streams.ops.replay.jobs import cores
+    from streams.jobs import cores
     from streams.simulator.campaign import Campaign, find
 
     find(module)  # before several processes say that there is none

@@ -6,24 +6,18 @@ The one rule: which seed fails does not depend on how many processes look for it
 import gc
 import importlib
 import logging
-import multiprocessing
-import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 
 from streams.errors import SetupError, TowpathError
-from streams.ops.replay.jobs import deaf, die_with_parent
+from streams.jobs import Pool
 from streams.simulator.kit import Kit
 from streams.simulator.run import Report, play
 from streams.simulator.schedule import Schedule, generate
 from streams.simulator.workload import Workload
 from streams.topology import load
-
-_context = multiprocessing.get_context("spawn")
 
 
 def find(module: str) -> Workload:
@@ -80,58 +74,26 @@ class Campaign:
         Ends after so many seconds, if they are above 0. At its end no job runs any more: whoever goes away early closes it.
         """
         deadline = time.monotonic() + seconds if seconds else float("inf")
-        running: dict[Connection, SpawnProcess] = {}
-        try:
+        with Pool[Report]("a job of the simulator") as pool:
             for number in range(self._jobs):
-                ours, theirs = _context.Pipe(duplex=False)
-                seeds = (self._first + number, self._first + self._count if self._count else 0, self._jobs)
-                job = _context.Process(target=_job, args=(theirs, self._module, seeds), daemon=True)
-                with deaf():
-                    job.start()
-                theirs.close()
-                running[ours] = job
-            open_ = set(running)
-            while open_ and time.monotonic() < deadline:
-                for ready in wait(list(open_), timeout=0.5):
-                    assert isinstance(ready, Connection)  # noqa: S101  # for mypy: nothing else was asked for
-                    report = _received(ready, running[ready])
-                    if report is None:
-                        open_.remove(ready)
-                    else:
-                        yield report
-                yield None
-        finally:
-            for job in running.values():
-                job.kill()
-            for ours, job in running.items():
-                job.join()
-                ours.close()
+                pool.start(
+                    _reports, self._module, self._first + number, self._first + self._count if self._count else 0, self._jobs
+                )
+            for report in pool.messages(0.5):
+                yield report
+                if time.monotonic() >= deadline:
+                    return
 
 
-def _received(ours: Connection, job: SpawnProcess) -> Report | None:
-    """A job's next report, None at its end. Raises its error."""
-    try:
-        message: Report | TowpathError | None = ours.recv()
-    except (EOFError, OSError):
-        job.join()
-        raise SetupError(f"a job died (exit code {job.exitcode})", fix="it may be memory: try fewer --jobs") from None
-    if isinstance(message, TowpathError):
-        raise message
-    return message
-
-
-def _job(theirs: Connection, module: str, seeds: tuple[int, int, int]) -> None:
-    """One process: every so-many-th seed."""
-    threading.Thread(target=die_with_parent, daemon=True).start()
-    try:
-        seed, end, step = seeds
-        with prepared(module) as kit:
-            while not end or seed < end:
-                theirs.send(play(kit, scheduled(kit, seed)))
-                seed += step
-        theirs.send(None)
-    except TowpathError as error:
-        theirs.send(error)
-    except Exception as error:  # whatever it is, it ends all the jobs with one line
-        what = f"seed {seed}: the simulator failed: {type(error).__name__}: {error}"
-        theirs.send(SetupError(what, fix=f"towpath simulate {module} --seed {seed} shows where"))
+def _reports(module: str, seed: int, end: int, step: int) -> Iterator[Report]:
+    """Every so-many-th seed, in the process of its job."""
+    with prepared(module) as kit:
+        while not end or seed < end:
+            try:
+                yield play(kit, scheduled(kit, seed))
+            except TowpathError:
+                raise
+            except Exception as error:
+                what = f"seed {seed}: the simulator failed: {type(error).__name__}: {error}"
+                raise SetupError(what, fix=f"towpath simulate {module} --seed {seed} shows where") from error
+            seed += step

@@ -18,7 +18,8 @@ import pytest
 from confluent_kafka import ElectionType, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams import jars, local
+from streams import jars
+from streams.background import free_port
 from streams.local import FAILOVER, LocalKafka
 from tests.faults.proxy import Fault, Loop, Proxy
 from tests.support.workers import wait_for
@@ -56,11 +57,11 @@ class Node(LocalKafka):
         super().__init__(directory)
         self.number = number
         self._given = settings
-        self.port, self.controller_port = local.free_port(0), local.free_port(0)
-        self._client, self._internal = local.free_port(0), local.free_port(0)
-        self.client = Proxy(loop, self._client, local.free_port(0))
-        self.internal = Proxy(loop, self._internal, local.free_port(0))
-        self.controller = Proxy(loop, self.controller_port, local.free_port(0))
+        self.port, self.controller_port = free_port(0), free_port(0)
+        self._client, self._internal = free_port(0), free_port(0)
+        self.client = Proxy(loop, self._client, free_port(0))
+        self.internal = Proxy(loop, self._internal, free_port(0))
+        self.controller = Proxy(loop, self.controller_port, free_port(0))
         self.voters = ""
 
     @property

@@ -3,23 +3,16 @@
 The one rule: what comes out is what one process would say, and no process outlives the one that started it.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import islice
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from streams.config import Settings
-from streams.errors import SetupError, TowpathError
+from streams.jobs import Pool
 from streams.ops.replay.judge import Finding
 from streams.ops.replay.repair import Plan
 from streams.ops.replay.verb import Options, Replay
@@ -28,7 +21,6 @@ from streams.session import Place
 from streams.topology import load
 
 _BATCH: Final = 500  # findings of one message
-_context = multiprocessing.get_context("spawn")
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -55,36 +47,16 @@ class Jobs:
         Raises the error of the first job that fails. At its end, whatever the reason, no job runs any more: whoever goes
         away early closes it.
         """
-        running: dict[Connection, SpawnProcess] = {}
-        try:
-            folders = []
+        folders = []
+        with Pool[list[Finding]]("a job of the replay") as pool:
             for number, share in enumerate(self._shares):
                 folders.append(self._folder / f"job-{number}")
                 folders[-1].mkdir()
-                ours, job = _start(self._task, share, folders[-1])
-                running[ours] = job
-            open_ = set(running)
-            while open_:
-                for ready in wait(list(open_)):
-                    assert isinstance(ready, Connection)  # noqa: S101  # for mypy: nothing else was asked for
-                    message = _received(ready, running[ready])
-                    if message is None:
-                        open_.remove(ready)
-                    else:
-                        yield from message
+                pool.start(_batches, self._task, share, folders[-1])
+            for batch in pool.messages():
+                yield from batch or ()
             for folder in folders:  # in this order, and not in that in which they ended
                 self._plan.join(folder)
-        finally:
-            for job in running.values():
-                job.kill()
-            for ours, job in running.items():
-                job.join()
-                ours.close()
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shares(window: Window, jobs: int) -> list[Window]:
@@ -102,61 +74,11 @@ def shares(window: Window, jobs: int) -> list[Window]:
     ]
 
 
-def _start(task: Task, share: Window, folder: Path) -> tuple[Connection, SpawnProcess]:
-    ours, theirs = _context.Pipe(duplex=False)
-    job = _context.Process(target=_job, args=(theirs, task, share, folder), daemon=True)
-    with deaf():
-        job.start()
-    theirs.close()
-    return ours, job
-
-
-@contextmanager
-def deaf() -> Iterator[None]:
-    """What is started here does not hear Ctrl-C, which a terminal sends to all: the process that started it does."""
-    resource_tracker.ensure_running()  # it would be started with the first job, and unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _received(ours: Connection, job: SpawnProcess) -> list[Finding] | None:
-    """A batch of a job, None at its end. Raises its error."""
-    try:
-        message: list[Finding] | TowpathError | None = ours.recv()
-    except (EOFError, OSError):
-        job.join()
-        raise SetupError(
-            f"a job of the replay died (exit code {job.exitcode})", fix="it may be memory: try fewer --jobs"
-        ) from None
-    if isinstance(message, TowpathError):
-        raise message
-    return message
-
-
-def _job(theirs: Connection, task: Task, share: Window, folder: Path) -> None:
-    """The process of one share: batches of findings, then None; or an error."""
-    threading.Thread(target=die_with_parent, daemon=True).start()
-    try:
-        topology = load(task.module)
-        inputs = Inputs(task.settings, topology, topology.stage(task.stage))
-        with closing(Plan(folder)) as plan:
-            findings = Replay(inputs, share, task.options, folder, plan).findings()
-            while batch := list(islice(findings, _BATCH)):
-                theirs.send(batch)
-        theirs.send(None)
-    except TowpathError as error:
-        theirs.send(error)
-    except Exception as error:  # whatever it is, it ends all the jobs with one line
-        what = f"a job of the replay failed: {type(error).__name__}: {error}"
-        theirs.send(SetupError(what, fix="with --jobs 1 it shows where"))
-
-
-def die_with_parent() -> None:
-    """A parent that was killed has ended nobody."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101  # for mypy: this is a job
-    parent.join()
-    os._exit(1)
+def _batches(task: Task, share: Window, folder: Path) -> Iterator[list[Finding]]:
+    """One share's findings, in the process of its job."""
+    topology = load(task.module)
+    inputs = Inputs(task.settings, topology, topology.stage(task.stage))
+    with closing(Plan(folder)) as plan:
+        findings = Replay(inputs, share, task.options, folder, plan).findings()
+        while batch := list(islice(findings, _BATCH)):
+            yield batch
