@@ -8,34 +8,16 @@ import signal
 import sys
 from typing import Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import TopicPartition
+
+from tests.bench.clients import clients
 
 
 def copy(bootstrap: str, group: str, source: str, target: str, batch: int) -> None:
     """Copy until SIGTERM. Says `ready` when it owns its partitions."""
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": group,
-            "group.protocol": "consumer",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "transactional.id": group,
-            "partitioner": "murmur2_random",
-            "linger.ms": 1,
-            "retry.backoff.ms": 5,
-            "queue.buffering.max.messages": 500_000,
-        }
-    )
+    consumer, producer = clients(bootstrap, group, group_protocol="consumer")
     producer.list_topics(target)
     producer.init_transactions()
     consumer.subscribe([source], on_assign=lambda *_: print("ready", flush=True))  # noqa: T201  # the parent reads it

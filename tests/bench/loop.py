@@ -6,12 +6,13 @@ Run as `python -m tests.bench.loop BOOTSTRAP GROUP SOURCE TARGET`.
 
 import sys
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from streams.codec import Codec
 from streams.kafka_record import record_of
 from streams.registry import FolderRegistry
 from streams.travel import Travel, Writing
+from tests.bench.clients import clients
 from tests.bench.flow import bench, checking
 from tests.bench.throughput import BATCH
 from topologies.orders.events import OrderAccepted, OrderRejected, OrderSubmitted
@@ -20,26 +21,7 @@ from topologies.orders.intake import judge
 
 def main(bootstrap: str, group: str, source: str, target: str) -> None:
     """Until SIGTERM."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": group,
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "transactional.id": group,
-            "partitioner": "murmur2_random",
-            "linger.ms": 1,
-            "retry.backoff.ms": 5,
-            "queue.buffering.max.messages": 500_000,
-        }
-    )
+    consumer, producer = clients(bootstrap, group)
     codec = Codec([OrderSubmitted, OrderAccepted, OrderRejected], FolderRegistry(bench.schemas))
     decode = codec.decoder(OrderSubmitted)
     writings = {cls: Writing(cls, codec) for cls in (OrderAccepted, OrderRejected)}

@@ -5,33 +5,15 @@
 
 import sys
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 
+from tests.bench.clients import clients
 from tests.bench.peers.work import BATCH, check, headers
 
 
 def main(bootstrap: str, group: str, source: str, target: str) -> None:
     """Until it is killed."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": group,
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "transactional.id": group,
-            "partitioner": "murmur2_random",
-            "linger.ms": 1,
-            "retry.backoff.ms": 5,
-            "queue.buffering.max.messages": 500_000,
-        }
-    )
+    consumer, producer = clients(bootstrap, group)
     producer.init_transactions()
     consumer.subscribe([source])
     while True:
