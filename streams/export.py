@@ -81,8 +81,7 @@ def configured(environ: Mapping[str, str]) -> Config | None:
         url=_checked(ours or _ZIPKIN if to_zipkin else _traces(environ)),
         zipkin=to_zipkin,
         headers={} if to_zipkin else _headers(_otlp(environ, "HEADERS")),
-        timeout=(_number("OTEL_EXPORTER_ZIPKIN_TIMEOUT" if to_zipkin else "OTEL_EXPORTER_OTLP_TIMEOUT", timeout, 10_000))
-        / 1000,
+        timeout=_number(patience, timeout, 10_000) / 1000,
         compress=not to_zipkin and _otlp(environ, "COMPRESSION") == "gzip",
         verify=_otlp(environ, "CERTIFICATE") or True,
         certificate=(keys if all(keys) else keys[0]) or None,

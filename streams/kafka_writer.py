@@ -21,7 +21,7 @@ from streams.record import Output
 COMMON: Final[Mapping[str, Any]] = {
     # "rebootstrap", the default, drops brokers that are away, and with them calls that wait for one: they never return.
     "metadata.recovery.strategy": "none",
-    # A client that missed who leads a partition now asks again after so long: five minutes, the default, is a flow that stands.
+    # A client that missed who leads a partition now asks again after so long. Five minutes is the default.
     "topic.metadata.refresh.interval.ms": 10000,
 }
 """What every client of a session is told."""

@@ -121,7 +121,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         self._settings = settings
         self._tracing = tracing
         self._instance = settings.instance or uuid.uuid4().hex[:8]
-        self._version = self.version = code_version(settings, topology.where)
+        self.version = code_version(settings, topology.where)
         self.standing = Standing(topology.name, stage, self._instance)
         self._session: KafkaSession | None = None
         self._thread = ThreadPoolExecutor(1, f"towpath-{stage.name}")
@@ -210,7 +210,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
         )
         traces = None
         if self._tracing is not None:
-            traces = self._tracing.stage(name, stage, self._instance, self._version, self._settings.store)
+            traces = self._tracing.stage(name, stage, self._instance, self.version, self._settings.store)
         session, processor, watched = parts(traces, stage, codec, resources, self._session, effects)
         return Engine(
             stage,
@@ -218,7 +218,7 @@ class _Host(mode.Service):  # type: ignore[misc]  # mode has no types
             processor,
             table,
             DeadLetters(name, stage.name, codec, who=f"{stage.name}/{self._instance}"),
-            Receipts(name, stage.name, codec, instance=self._instance, version=self._version),
+            Receipts(name, stage.name, codec, instance=self._instance, version=self.version),
             effects=watched,
             clock=time.time,
             block=self.block,

@@ -11,6 +11,7 @@ from streams.store import Inbox
 from streams.tally import PROCESS, Spread, Tally, ends
 from streams.telemetry import exposition, of_worker, read
 from streams.testing import SimulatedWorker, Simulation
+from tests.support.moves import Asked, World
 
 STATS = (
     b'{"msg_cnt":3,"brokers":{"b1":{"source":"learned","state":"UP","rtt":{"p99":2500},"txerrs":1,"rxerrs":2,"req_timeouts":4},'
@@ -37,6 +38,17 @@ def tallied(flow: Simulation, worker: SimulatedWorker) -> Tally:
     sinks = [cls for cls in flow.topology.sinks if cls in worker.stage.emits]
     worker.engine.tally = Tally(ends(sinks, flow._codec))
     return worker.engine.tally
+
+
+def eventful(flow: Simulation, worker: SimulatedWorker, at: World) -> None:
+    """Records that are done, rejected and put off; then its dependency is away."""
+    tallied(flow, worker)
+    for number, moves in enumerate([("done:2",), ("reject",), ("wait:900",)]):
+        flow.produce(Asked(f"k{number}", number, moves))
+    flow.run()
+    at.away = True
+    flow.produce(Asked("k", 9))
+    flow.run(seconds=1)
 
 
 def standing(flow: Simulation, worker: SimulatedWorker) -> Standing:

@@ -6,8 +6,8 @@ from pathlib import Path
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from streams.catalogue import EXPORTER, FAMILIES, PROCESS, RECONCILE, WORKER
-from tests.support.measured import page, standing, tallied
-from tests.support.moves import Asked, World, start
+from tests.support.measured import eventful, page, standing
+from tests.support.moves import World, start
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 MESSAGES = {"messaging_system", "stage"}
@@ -37,13 +37,7 @@ def test_a_worker_exports_what_the_page_says_of_it() -> None:
     at = World()
     with start(at=at) as flow:
         worker = flow.workers[0]
-        tallied(flow, worker)
-        for number, moves in enumerate([("done:2",), ("reject",), ("wait:900",)]):
-            flow.produce(Asked(f"k{number}", number, moves))
-        flow.run()
-        at.away = True
-        flow.produce(Asked("k", 9))
-        flow.run(seconds=1)
+        eventful(flow, worker, at)
         text = page(standing(flow, worker))
     families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]  # it has no types
     exported = {family.name + ("_total" if family.type == "counter" else "") for family in families}

@@ -18,8 +18,8 @@ from streams.ops.figures import Behind, Figures, Row, Window
 from streams.ops.watching import Workers
 from streams.roster import Entry, enlisted, listed
 from streams.standing import Standing
-from tests.support.measured import page, standing, tallied
-from tests.support.moves import Asked, World, start
+from tests.support.measured import eventful, page, standing
+from tests.support.moves import World, start
 from tests.support.workers import free_port
 
 A, B = ("http://a", "play"), ("http://b", "play")
@@ -88,13 +88,7 @@ def test_a_workers_pages_say_what_its_stages_do_and_why_one_does_not() -> None:
     at = World()
     with start(at=at) as flow:
         worker = flow.workers[0]
-        tallied(flow, worker)
-        for number, moves in enumerate([("done:2",), ("reject",), ("wait:900",)]):
-            flow.produce(Asked(f"k{number}", number, moves))
-        flow.run()
-        at.away = True
-        flow.produce(Asked("k", 9))
-        flow.run(seconds=1)
+        eventful(flow, worker, at)
         with served(standing(flow, worker)) as url:
             silent = f"http://127.0.0.1:{free_port()}"
             workers = Workers("moves", lambda: [url, silent])
