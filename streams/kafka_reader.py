@@ -5,6 +5,10 @@ The one rule: a partition's records are handed out only after everything that it
 Two consumers share a group id. The *member* subscribes to the lead topic and is only a member: its partitions are paused. The
 *follower* reads: for each partition that the member owns, the same partition of every input and of the table, by `assign()`.
 One queue for all topics gives one order of arrival and one place to wait.
+
+What must not be read now is taken out of the follower's assignment, and put in again where it left off. librdkafka's pause and
+resume are not used for that: next to a change of the assignment it may drop a resume without a word, and then the partition is
+silent for ever (its issues 2190 and 5591).
 """
 
 import logging
@@ -57,6 +61,11 @@ class _Owned(msgspec.Struct):
     restored: bool = False
     paused: bool = False
 
+    @property
+    def read(self) -> bool:
+        """Whether its inputs are in the follower's assignment."""
+        return self.restored and not self.paused
+
 
 class Reader:
     """The two consumers of one session."""
@@ -87,6 +96,7 @@ class Reader:
         self._subscribed = False
         self._partitions = 0  # of the lead, when the topics were looked at last
         self.next: dict[Place, int] = {}  # where each followed input goes on after the last commit
+        self._begin: dict[Place, int] = {}  # where the follower begins, or began, to read each
         self.group: Any = None  # the group's metadata, as of the last poll
 
     def poll(self, limit: int, timeout: float) -> Polled:
@@ -119,8 +129,10 @@ class Reader:
 
     def rewind(self) -> None:
         """Read every owned input again from the last commit on."""
-        self._follower.incremental_unassign([TopicPartition(t, p) for t, p in self.next])
-        self._assign(self.next)
+        reading = [partition for partition, owned in self._owned.items() if owned.read]
+        self._leave_off(reading)
+        self._begin.update(self.next)
+        self._go_on(reading)
 
     def advance(self, offsets: Mapping[Place, int]) -> None:
         """Take `offsets` as committed."""
@@ -133,9 +145,15 @@ class Reader:
         for partition in partitions:
             owned = self._owned.get(partition)
             if owned is not None and owned.paused != on:
+                if owned.read:
+                    places = [TopicPartition(topic, partition) for topic in self._inputs.topics]
+                    for place in self._follower.position(places):
+                        if place.offset >= 0:  # else nothing of it has been handed out
+                            self._begin[place.topic, partition] = place.offset
+                    self._leave_off([partition])
                 owned.paused = on
-                if owned.restored:
-                    self._switch(partition, on)
+                if owned.read:
+                    self._go_on([partition])
 
     def waits(self) -> str:
         """Why not all that is assigned is read yet, "" if it is. Any thread may ask."""
@@ -173,13 +191,15 @@ class Reader:
         gone = {p.partition for p in partitions}
         self._came = {p: since for p, since in self._came.items() if p not in gone}
         known = gone & self._owned.keys()
-        if known:
-            self._follower.incremental_unassign([TopicPartition(t, p) for p in sorted(known) for t in self._followed])
-            self._gone |= known
+        self._leave_off([partition for partition in known if self._owned[partition].read])
+        if known and self._inputs.table:
+            self._follower.incremental_unassign([TopicPartition(self._inputs.table, partition) for partition in known])
+        self._gone |= known
         for partition in known:
             del self._owned[partition]
             for topic in self._inputs.topics:
                 self.next.pop((topic, partition), None)
+                self._begin.pop((topic, partition), None)
         try:
             member.incremental_unassign(partitions)
         except KafkaException:  # the protocol was reset meanwhile, and without an answer librdkafka waits for ever
@@ -188,8 +208,9 @@ class Reader:
     def _serve_member(self) -> None:
         while (message := self._member.poll(0)) is not None:
             error = message.error()
-            if error is None:
-                continue  # fetched before the pause took hold; the follower reads it
+            if error is None:  # fetched before the pause took hold, or the pause was lost; the follower reads it
+                self._member.pause([TopicPartition(message.topic(), message.partition())])
+                continue
             if error.fatal():
                 raise Fenced(f"the member is beyond repair: {error.str()}")
             if error.code() in MISSING:
@@ -226,21 +247,22 @@ class Reader:
                     metadata = at.metadata or ""
             place = (self._inputs.table or "", partition)
             self._owned[partition] = _Owned(start, metadata, ends.get(place, 0), since[partition])
-            self._assign({(topic, partition): offset for topic, offset in start.items()})
-            if self._inputs.table:
-                self._assign({place: begins[place]})
             self.next.update({(topic, partition): offset for topic, offset in start.items()})
+            self._begin.update({(topic, partition): offset for topic, offset in start.items()})
+            if self._inputs.table:  # and the inputs once that is read
+                self._follower.incremental_assign([TopicPartition(*place, begins[place])])
 
-    def _assign(self, offsets: Mapping[Place, int]) -> None:
-        self._follower.incremental_assign([TopicPartition(t, p, offset) for (t, p), offset in offsets.items()])
-        held = {p for _, p in offsets if (owned := self._owned[p]).paused or not owned.restored}
-        halted = [TopicPartition(t, p) for t, p in offsets if p in held and t != self._inputs.table]
-        if halted:
-            self._follower.pause(halted)
+    def _go_on(self, partitions: Iterable[int]) -> None:
+        """Read the inputs of `partitions` from where they left off."""
+        places = [(topic, partition) for partition in partitions for topic in self._inputs.topics]
+        if places:
+            self._follower.incremental_assign([TopicPartition(*place, self._begin[place]) for place in places])
 
-    def _switch(self, partition: int, off: bool) -> None:
-        change = self._follower.pause if off else self._follower.resume
-        change([TopicPartition(topic, partition) for topic in self._inputs.topics])
+    def _leave_off(self, partitions: Iterable[int]) -> None:
+        """Stop reading the inputs of `partitions`; what has been fetched of them is dropped."""
+        places = [TopicPartition(topic, partition) for partition in partitions for topic in self._inputs.topics]
+        if places:
+            self._follower.incremental_unassign(places)
 
     def _sort(self, messages: list[Message], polled: Polled) -> None:
         table, owned, records = self._inputs.table, self._owned, polled.records
@@ -270,8 +292,8 @@ class Reader:
         if owned is None or owned.restored or reached < owned.table_end:
             return
         owned.restored = True
-        if not owned.paused:
-            self._switch(partition, False)
+        if owned.read:
+            self._go_on([partition])
         waited = time.monotonic() - owned.since
         polled.gained.append(Claim(partition, owned.start, owned.metadata, waited))
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.errors import Aborted, Fenced
 from streams.record import Output
@@ -23,6 +23,8 @@ COMMON: Final[Mapping[str, Any]] = {
     "metadata.recovery.strategy": "none",
     # A client that missed who leads a partition now asks again after so long. Five minutes is the default.
     "topic.metadata.refresh.interval.ms": 10000,
+    # Who found a broker away knocks again after so long. Ten seconds is the default: longer than the others take to replace it.
+    "reconnect.backoff.max.ms": 1000,
 }
 """What every client of a session is told."""
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -39,6 +41,8 @@ _CONSUMER: Final = frozenset({"group.protocol"})  # the one property of a consum
 _STEP: Final = 1.0  # seconds that one call may block, so that a stop is noticed between two
 _HUNG: Final = 5.0  # seconds after which a call that was to take one will not come back
 _ABORT: Final = 10.0  # seconds for an abort: a client may look for a coordinator in vain that a new one finds
+_OUSTED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_SENDING: Final = frozenset({KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER})  # befalls records on their way, before any commit
 
 
 class Writer:
@@ -54,6 +58,7 @@ class Writer:
         self._outputs = outputs
         self._opened = False
         self._undecided = False  # a transaction has begun and neither end of it is known
+        self._asked = False  # and its commit has been asked for
         self.stopping = False
 
     def write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition] = (), group: Any = None) -> None:
@@ -65,6 +70,7 @@ class Writer:
             self._produce(outputs)
             if offsets:
                 self._until_done(_in_time, producer.send_offsets_to_transaction, list(offsets), group)
+            self._asked = True
             self._until_done(producer.commit_transaction)
             self._undecided = False
             producer.poll(0)  # for its statistics, if there are any
@@ -106,11 +112,11 @@ class Writer:
     def _replace(self) -> None:
         """Go on with a new producer: as it opens it aborts what the old one has begun, and fences it."""
         self._producer = Producer(self._properties, logger=self._log)
-        self._opened = self._undecided = False
+        self._opened = self._undecided = self._asked = False
 
     def _begin(self) -> None:
         self._producer.begin_transaction()
-        self._undecided = True
+        self._undecided, self._asked = True, False
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         produce = self._producer.produce
@@ -124,15 +130,22 @@ class Writer:
                     self._producer.poll(0.05)
 
     def _undo(self, error: KafkaException) -> NoReturn:
+        """End a transaction that came to nothing. What is beyond repair is replaced where no commit can have been asked for."""
         cause = error.args[0]
-        if cause.fatal() or not self._opened:
+        asked = self._asked and cause.code() not in _SENDING
+        if cause.code() in _OUSTED or not self._opened or (cause.fatal() and asked):
             raise Fenced(f"the producer is beyond repair: {cause.str()}") from error
         try:
-            self._until_done(self._producer.abort_transaction, patience=_ABORT)
+            if cause.fatal():
+                self._replace()
+            else:
+                self._until_done(self._producer.abort_transaction, patience=_ABORT)
         except TimeoutError:
             self._replace()
         except KafkaException as failed:
-            raise Fenced(f"a transaction cannot be aborted: {failed.args[0].str()}") from error
+            if failed.args[0].code() in _OUSTED or asked:
+                raise Fenced(f"a transaction cannot be aborted: {failed.args[0].str()}") from error
+            self._replace()
         self._undecided = False
         raise Aborted(cause.str()) from error
 

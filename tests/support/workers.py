@@ -152,8 +152,10 @@ class Crew:
         wait_for(lambda: all(worker.ready for worker in self.workers), seconds, "not all workers are ready", self.logs)
 
     def logs(self) -> str:
-        """The end of every log, for a failure's message."""
-        return "\n".join(f"--- {worker.name} {worker.ends}\n{worker.log[-1500:]}" for worker in self.workers)
+        """What each says of itself and the end of its log, for a failure's message."""
+        return "\n".join(
+            f"--- {worker.name} {worker.ends}\n{worker.page('/health')[1]}\n{worker.log[-1500:]}" for worker in self.workers
+        )
 
 
 def towpath(environment: Mapping[str, str], *arguments: str, code: int = 0) -> str:
