@@ -184,6 +184,11 @@ class Cluster:
         admin = self.admin()
         wait_for(lambda: whole(admin), seconds, "the cluster is not whole", self.logs)
 
+    def wait_until_led(self, *, without: Node, seconds: float = 120) -> None:
+        """Wait until every partition has a leader that lives: what a broker's death costs before any client can do something."""
+        admin = self.admin()
+        wait_for(lambda: led(admin, without.number), seconds, "not every partition is led", self.logs)
+
     def controller(self) -> Node:
         """The active controller's node, by what the quorum's members have written down (brokers tell clients any node's)."""
         states = [json.loads(path.read_text()) for node in self.nodes if (path := node.quorum).exists()]
@@ -240,6 +245,15 @@ def whole(admin: Any) -> bool:
         return False
     parts = [part for topic in known.topics.values() for part in topic.partitions.values()]
     return len(known.brokers) == NODES and all(part.leader >= 0 and len(part.isrs) == len(part.replicas) for part in parts)
+
+
+def led(admin: Any, dead: int) -> bool:
+    """Whether every partition has a leader other than the dead one."""
+    try:
+        known = admin.list_topics(timeout=2)
+    except KafkaException:
+        return False
+    return all(part.leader not in (-1, dead) for topic in known.topics.values() for part in topic.partitions.values())
 
 
 def _end(path: Path) -> str:

@@ -100,7 +100,10 @@ def add(arena: Arena, topics: list[str], count: int) -> None:
 
 def kill(arena: Arena, node: Node) -> None:
     node.kill()
-    arena.struck(time.monotonic())
+    since = time.monotonic()
+    arena.cluster.wait_until_led(without=node)
+    arena.note(f"new leaders after {time.monotonic() - since:.1f} s")
+    arena.struck(since)
     _back(arena, node)
 
 

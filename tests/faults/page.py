@@ -121,7 +121,7 @@ def _circumstances() -> list[str]:
         f"Kafka {VERSION}, confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]}), "
         f"Python {platform.python_version()}, {os.cpu_count()} cores.",
         "",
-        "Three brokers, each a controller too, replication 3, min.insync.replicas 2, session 6 s; two workers of all stages;",
+        "Three brokers, each a controller too, replication 3, min.insync.replicas 2, session 5 s; two workers of all stages;",
         "12 orders per second, open loop, 1 in 20 cancelled; a provider that is busy now and then; PostgreSQL. All share the",
         "machine; *at* has the load at the end of the round: whatever else runs makes recovery slower.",
     ]
