@@ -185,7 +185,7 @@ class Cluster:
         wait_for(lambda: whole(admin), seconds, "the cluster is not whole", self.logs)
 
     def wait_until_led(self, *, without: Node, seconds: float = 120) -> None:
-        """Wait until every partition has a leader that lives: what a broker's death costs before any client can do something."""
+        """Wait until every partition has a leader that lives: what a death costs before any client can do something."""
         admin = self.admin()
         wait_for(lambda: led(admin, without.number), seconds, "not every partition is led", self.logs)
 
