@@ -12,8 +12,9 @@ silent for ever (its issues 2190 and 5591).
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import Fenced, SetupError
 from streams.kafka_cluster import ANSWER, MISSING, check_topics, committed, offsets
+from streams.kafka_deaf import Hearing
 from streams.kafka_record import record_of
 from streams.kafka_stats import Statistics
 from streams.kafka_writer import COMMON
@@ -45,6 +47,7 @@ _CLASSIC: Final[Mapping[str, Any]] = {
     "session.timeout.ms": 10000,
     "heartbeat.interval.ms": 1000,
 }
+_LOOK: Final = 5.0  # seconds between two looks at whether the follower has gone deaf
 _SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
 
 LetGo = Callable[[Mapping[int, int], Any], None]
@@ -85,10 +88,14 @@ class Reader:
         self._inputs, self._let_go = inputs, let_go
         self._followed = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
         self._member = Consumer({**protocol, **statistics.properties("member"), **common}, logger=log)
-        mine = {"group.protocol": "classic", **statistics.properties("follower"), **common}
-        self._follower = Consumer(mine, logger=log)
+        self._mine = {"group.protocol": "classic", **statistics.properties("follower"), **common}
+        self._follower = Consumer(self._mine, logger=log)
         self._admin, self._group = {**COMMON, **properties}, group
         self._log = log
+        self._hearing = Hearing(self._admin, log)
+        self._look_at = 0.0
+        self._idle = False  # the follower had no more to give, at least once since the last look
+        self._ended: dict[Place, int] = {}  # the end that the follower has seen of each
         self._owned: dict[int, _Owned] = {}
         self._came: dict[int, float] = {}  # assigned and not yet followed, since when
         self._silent = ""  # why they are not followed yet
@@ -118,12 +125,17 @@ class Reader:
         if not self._owned:
             self._follower.poll(min(timeout, _SLICE))
             return polled
-        deadline = time.monotonic() + min(timeout, _SLICE)
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK
+            self._look()
+        deadline = now + min(timeout, _SLICE)
         while True:  # an end of a partition is a message too, and nothing to wake the engine for
             messages = self._follower.consume(1, max(deadline - time.monotonic(), 0.0))
             if messages and limit > 1:
                 messages += self._follower.consume(limit - 1, 0)
             self._sort(messages, polled)
+            self._idle = self._idle or len(messages) < limit
             if not messages or polled.records or polled.table or polled.gained:
                 return polled
 
@@ -197,7 +209,7 @@ class Reader:
         self._gone |= known
         for partition in known:
             del self._owned[partition]
-            for topic in self._inputs.topics:
+            for topic in self._followed:
                 self.next.pop((topic, partition), None)
                 self._begin.pop((topic, partition), None)
         try:
@@ -250,11 +262,16 @@ class Reader:
             self.next.update({(topic, partition): offset for topic, offset in start.items()})
             self._begin.update({(topic, partition): offset for topic, offset in start.items()})
             if self._inputs.table:  # and the inputs once that is read
-                self._follower.incremental_assign([TopicPartition(*place, begins[place])])
+                self._begin[place] = begins[place]
+                self._read([place])
 
     def _go_on(self, partitions: Iterable[int]) -> None:
         """Read the inputs of `partitions` from where they left off."""
-        places = [(topic, partition) for partition in partitions for topic in self._inputs.topics]
+        self._read([(topic, partition) for partition in partitions for topic in self._inputs.topics])
+
+    def _read(self, places: Sequence[Place]) -> None:
+        for place in places:
+            self._ended.pop(place, None)
         if places:
             self._follower.incremental_assign([TopicPartition(*place, self._begin[place]) for place in places])
 
@@ -264,6 +281,23 @@ class Reader:
         if places:
             self._follower.incremental_unassign(places)
 
+    def _look(self) -> None:
+        """Replace the follower if it has gone deaf. Nothing is read twice, and nothing is left out."""
+        table = [(self._inputs.table, p) for p in self._owned] if self._inputs.table else []
+        places = [*table, *((topic, p) for p, owned in self._owned.items() if owned.read for topic in self._inputs.topics)]
+        reached = {place: max(self._begin[place], self._ended.get(place, 0)) for place in places}
+        for at in self._follower.position([TopicPartition(*place) for place in places]):
+            reached[at.topic, at.partition] = max(reached[at.topic, at.partition], at.offset)
+        deaf = self._hearing.look(reached, idle=self._idle)
+        self._idle = False
+        if deaf:
+            names = ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(deaf))
+            self._log.warning("nothing comes of %s, though there is more: a new consumer goes on", names)
+            old, self._follower = self._follower, Consumer(self._mine, logger=self._log)
+            self._begin.update(reached)
+            self._read(places)
+            threading.Thread(target=old.close, name="towpath-close", daemon=True).start()  # it may wait for who is away
+
     def _sort(self, messages: list[Message], polled: Polled) -> None:
         table, owned, records = self._inputs.table, self._owned, polled.records
         for message in messages:
@@ -271,6 +305,7 @@ class Reader:
             topic, partition = message.topic(), message.partition()
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
+                    self._ended[topic, partition] = message.offset()
                     if topic == table:
                         self._restored(partition, message.offset(), polled)
                 else:

@@ -25,9 +25,9 @@ from streams.probe import probe
 
 FAILOVER: Final[Mapping[str, str]] = {
     "group.consumer.min.session.timeout.ms": "3000",
-    "group.consumer.session.timeout.ms": "5000",
+    "group.consumer.session.timeout.ms": "6000",
     "group.consumer.min.heartbeat.interval.ms": "500",
-    "group.consumer.heartbeat.interval.ms": "500",  # each step of a rebalance waits for one: who gives, then who gets
+    "group.consumer.heartbeat.interval.ms": "1000",
     "group.min.session.timeout.ms": "3000",  # the classic protocol's
     "broker.session.timeout.ms": "3000",  # a killed broker may come back only when its old self has been given up
     "broker.heartbeat.interval.ms": "500",

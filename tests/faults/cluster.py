@@ -27,6 +27,10 @@ from tests.support.workers import wait_for
 NODES: Final = 3
 _DISK: Final = 768 << 20  # bytes
 _CLUSTER: Final = "dG93cGF0aC1mYXVsdHMtMQ"  # 16 bytes in base64
+_SOONER: Final = {
+    "group.consumer.session.timeout.ms": "5000",
+    "group.consumer.heartbeat.interval.ms": "500",  # each step of a rebalance waits for one: who gives, then who gets
+}
 _REPLICATED: Final = {
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
@@ -88,6 +92,7 @@ class Node(LocalKafka):
         return {
             **settings,
             **FAILOVER,
+            **_SOONER,
             **_REPLICATED,
             "node.id": str(self.number),
             "listeners": _listeners({**ours, "CONTROLLER": self.controller_port}),
