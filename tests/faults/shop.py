@@ -49,6 +49,7 @@ class Shop:
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "linger.ms": 2,
+                "topic.metadata.refresh.interval.ms": 5000,  # partitions that are new get orders too
                 "message.timeout.ms": 0,  # it waits for a broker for as long as that takes
                 "log_level": 0,
             }
