@@ -55,11 +55,12 @@ LetGo = Callable[[Mapping[int, int], Any], None]
 
 
 class _Owned(msgspec.Struct):
-    """A partition on its way to being read: `start` has the inputs' next offsets, `table_end` says what to restore."""
+    """A partition on its way to being read: `start` has the inputs' next offsets; `table_end` says what to restore."""
 
     start: dict[str, int]
     metadata: str
     table_end: int
+    empty: bool
     since: float
     restored: bool = False
     paused: bool = False
@@ -258,7 +259,8 @@ class Reader:
                 if topic == self._inputs.lead:
                     metadata = at.metadata or ""
             place = (self._inputs.table or "", partition)
-            self._owned[partition] = _Owned(start, metadata, ends.get(place, 0), since[partition])
+            end = ends.get(place, 0)
+            self._owned[partition] = _Owned(start, metadata, end, begins.get(place, 0) >= end, since[partition])
             self.next.update({(topic, partition): offset for topic, offset in start.items()})
             self._begin.update({(topic, partition): offset for topic, offset in start.items()})
             if self._inputs.table:  # and the inputs once that is read
@@ -317,10 +319,9 @@ class Reader:
                     self._restored(partition, record.offset + 1, polled)
                 else:
                     records.append(record)
-        if not table:
-            for partition, each in owned.items():
-                if not each.restored:
-                    self._restored(partition, each.table_end, polled)
+        for partition, each in owned.items():
+            if each.empty and not each.restored:  # no end will be told of a table that a deaf follower is to read
+                self._restored(partition, each.table_end, polled)
 
     def _restored(self, partition: int, reached: int, polled: Polled) -> None:
         owned = self._owned.get(partition)

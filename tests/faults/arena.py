@@ -145,7 +145,7 @@ class Arena:
     def _left(self) -> list[str]:
         """What has not come to its end yet."""
         records = self.committed.records
-        dead = {record.key for topic in collect.DLQS for record in records[topic]}  # the third death with one in hand is its end
+        dead = {record.key for topic in collect.DLQS for record in records[topic]}  # of three deaths, say
         missing = set(self.shop.sent) - {record.key for record in records[collect.TOLD]} - dead
         if missing:
             return [f"{len(missing)} of {len(self.shop.sent)} orders have no end"]
