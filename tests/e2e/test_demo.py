@@ -82,7 +82,7 @@ def test_ctrl_c_and_sigterm_stop_whatever_the_demo_has_started(tmp_path: Path, n
         demo.send_signal(number)
         _, err = demo.communicate(timeout=60)
     assert log.exists(), err
-    assert demo.returncode == code
+    assert demo.returncode == code, err
     assert "Traceback" not in err
     assert left_behind(tmp_path) == []
 

@@ -84,6 +84,7 @@ def partitions_added(arena: Arena) -> None:
     )
     assert not ended
     add(arena, [topic for topic in (*collect.TOPICS, "orders.cases") if topic != "orders.submitted"], 6)
+    arena.shop.renew()
     arena.partitions = 6
     arena.reread()
     for worker in arena.workers:

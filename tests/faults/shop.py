@@ -35,6 +35,10 @@ def stocked(orders: list[dict[str, Any]]) -> dict[str, int]:
     return {sku: 0 if number % _SCARCE == 0 else 1_000_000 for number, sku in enumerate(skus)}
 
 
+class Stuck(Exception):
+    """The shop's producer sends no more, though the brokers are there: the round says nothing about the flow."""
+
+
 class Shop:
     """One shop. It sends between `open` and `shut`; `sent` are the keys of the orders since it was last opened."""
 
@@ -43,17 +47,15 @@ class Shop:
         self.rate = rate
         self._orders = sample()
         self._number = 0
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "linger.ms": 2,
-                "topic.metadata.refresh.interval.ms": 5000,  # partitions that are new get orders too
-                "message.timeout.ms": 0,  # it waits for a broker for as long as that takes
-                "log_level": 0,
-            }
-        )
+        self._settings = {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "linger.ms": 2,
+            "message.timeout.ms": 0,  # it waits for a broker for as long as that takes
+            "log_level": 0,
+        }
+        self._producer = Producer(self._settings)
         self._shut = threading.Event()
         self._thread: threading.Thread | None = None
         self._failed: list[str] = []
@@ -64,6 +66,11 @@ class Shop:
         self._thread = threading.Thread(target=self._run, name="shop", daemon=True)
         self._thread.start()
 
+    def renew(self) -> None:
+        """Go on with a producer that knows what partitions there are now."""
+        old, self._producer = self._producer, Producer(self._settings)
+        assert old.flush(30) == 0, "the shop cannot send"
+
     def shut(self, seconds: float = 120) -> None:
         """Send no more; wait until all that was sent is on its topic."""
         if self._thread is not None:
@@ -71,7 +78,8 @@ class Shop:
             self._thread.join()
             self._thread = None
             left = self._producer.flush(seconds)
-            assert left == 0, f"{left} orders cannot be sent"
+            if left:
+                raise Stuck(f"{left} orders cannot be sent: the shop's own producer stands still")
             assert not self._failed, self._failed[:3]
 
     def large(self, count: int) -> None:

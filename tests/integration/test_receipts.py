@@ -70,4 +70,4 @@ def test_ranges_join_over_kills(crew: Crew) -> None:
     check_ranges(spans, ends)
     assert sum(receipt.consumed for receipt in receipts) == ORDERS == sum(ends.values())
     assert {receipt.version for receipt in receipts} == {"seven"}
-    assert len({receipt.session for receipt in receipts}) >= 3
+    assert len({receipt.session for receipt in receipts}) >= 2  # who is killed before its first commit leaves no receipt
