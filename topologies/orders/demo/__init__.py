@@ -146,14 +146,21 @@ def _alone(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the demo as Ctrl-C does: tidily. Both signals are as before at the end."""
+    told = False
 
     def end(_: int, __: FrameType | None) -> NoReturn:
+        nonlocal told
+        told = True
         raise SystemExit(128 + signal.SIGTERM)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except Exception:
+        if told:  # what falls into the middle of a call may come out of it as another error
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
     finally:
         for number, action in before.items():
             signal.signal(number, action)
