@@ -1,6 +1,8 @@
-"""What a writer does about a transaction that came to nothing: which errors end it, and which a new producer mends."""
+"""What the writer does when librdkafka does not come back, or fails: what ends it, and what a new producer mends."""
 
 import logging
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,91 +12,131 @@ from streams import kafka_writer
 from streams.errors import Aborted, Fenced
 from streams.kafka_writer import Writer
 
+SOURCE = [TopicPartition("orders", 0, 1)]
+
+
+class Producer:
+    """The first one hangs in its second `send_offsets_to_transaction`, as with a coordinator that is gone; fails as told."""
+
+    made: list["Producer"]
+    failing: dict[str, KafkaException]
+    refuses = False
+    over: threading.Event
+
+    def __init__(self, _: dict[str, Any], *, logger: logging.Logger) -> None:  # noqa: ARG002  # as librdkafka's
+        self.done: list[str] = []
+        self.made.append(self)
+
+    def _may(self, call: str) -> None:
+        if self.made[0] is self and call in self.failing:
+            raise self.failing[call]
+
+    def send_offsets_to_transaction(self, *_: Any) -> None:
+        self._may("send_offsets")
+        if self.made == [self] and "commit" in self.done:
+            self.over.wait(60)
+
+    def abort_transaction(self, _: float) -> None:
+        if self.refuses:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no coordinator", False, True))
+        self._may("abort")
+        self.done.append("abort")
+
+    def init_transactions(self, _: float) -> None:
+        self._may("init")
+        self.done.append("init")
+
+    def begin_transaction(self) -> None:
+        self.done.append("begin")
+
+    def commit_transaction(self, _: float) -> None:
+        if self.refuses:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "a rebalance", False, False, True))
+        self._may("commit")
+        self.done.append("commit")
+
+    def produce(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def poll(self, _: float) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    Producer.made, Producer.over, Producer.failing = [], threading.Event(), {}
+    monkeypatch.setattr(kafka_writer, "Producer", Producer)
+    monkeypatch.setattr(kafka_writer, "_HUNG", 0.05)
+    monkeypatch.setattr(kafka_writer, "_ABORT", 0.05)
+    yield
+    Producer.over.set()
+
+
+def test_a_transaction_whose_offsets_hang_did_not_happen_and_the_next_goes_by_a_new_producer() -> None:
+    writer = Writer({}, "w", logging.getLogger("none"))
+    writer.write([], SOURCE)
+    with pytest.raises(Aborted, match="coordinator is gone"):
+        writer.write([], SOURCE)
+    writer.write([], SOURCE)
+    assert [each.done for each in Producer.made] == [["init", "begin", "commit", "begin"], ["init", "begin", "commit"]]
+
+
+def test_a_transaction_that_cannot_be_aborted_did_not_happen_and_the_next_goes_by_a_new_producer() -> None:
+    writer = Writer({}, "w", logging.getLogger("none"))
+    Producer.refuses = True
+    with pytest.raises(Aborted, match="a rebalance"):
+        writer.write([])
+    Producer.refuses = False
+    writer.write([])
+    assert [each.done for each in Producer.made] == [["init", "begin"], ["init", "begin", "commit"]]
+
+
+LATE = KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
+STATE = KafkaError.INVALID_TXN_STATE
+
 
 def error(code: int, *, fatal: bool = False, abort: bool = False) -> KafkaException:
     return KafkaException(KafkaError(code, "it is said so", fatal=fatal, txn_requires_abort=abort))
 
 
-class Broken:
-    """A producer that fails in the calls that it is told to, the first time that it is made."""
-
-    made = 0
-    failing: dict[str, KafkaException] = {}  # noqa: RUF012  # the tests set it
-
-    def __init__(self, _: dict[str, Any], **_rest: object) -> None:
-        type(self).made += 1
-        self.mine = self.failing if self.made == 1 else {}
-        self.calls: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*_: Any) -> None:
-            self.calls.append(name)
-            if name in self.mine:
-                raise self.mine[name]
-
-        return call
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> type[Broken]:
-    monkeypatch.setattr(kafka_writer, "Producer", Broken)
-    monkeypatch.setattr(Broken, "made", 0)
-    return Broken
-
-
-def write(broken: type[Broken], failing: dict[str, KafkaException]) -> Writer:
-    broken.failing = failing
-    return Writer({}, "w", logging.getLogger("test"))
-
-
-PLACES = [TopicPartition("in", 0, 1)]
-LATE = KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
-STATE = KafkaError.INVALID_TXN_STATE
-
-
 @pytest.mark.parametrize(
     "failing",
     [
-        {"send_offsets_to_transaction": error(STATE, fatal=True)},
-        {"commit_transaction": error(LATE, fatal=True)},
-        {"send_offsets_to_transaction": error(STATE, abort=True), "abort_transaction": error(STATE, fatal=True)},
+        {"send_offsets": error(STATE, fatal=True)},
+        {"commit": error(LATE, fatal=True)},
+        {"send_offsets": error(STATE, abort=True), "abort": error(STATE, fatal=True)},
     ],
 )
-def test_a_new_producer_goes_on_where_no_commit_was_asked_for(made: type[Broken], failing: dict[str, KafkaException]) -> None:
-    writer = write(made, failing)
+def test_a_new_producer_goes_on_where_no_commit_was_asked_for(failing: dict[str, KafkaException]) -> None:
+    Producer.failing = failing
+    writer = Writer({}, "w", logging.getLogger("none"))
     with pytest.raises(Aborted):
-        writer.write([], PLACES, "group")
-    writer.write([], PLACES, "group")
-    assert made.made == 2
-    assert writer._producer.calls == [
-        "init_transactions",
-        "begin_transaction",
-        "send_offsets_to_transaction",
-        "commit_transaction",
-        "poll",
-    ]
+        writer.write([], SOURCE)
+    writer.write([], SOURCE)
+    assert [each.done for each in Producer.made] == [["init", "begin"], ["init", "begin", "commit"]]
 
 
 @pytest.mark.parametrize(
     "failing",
     [
-        {"commit_transaction": error(STATE, fatal=True)},
-        {"commit_transaction": error(STATE, abort=True), "abort_transaction": error(STATE, fatal=True)},
-        {"send_offsets_to_transaction": error(KafkaError._FENCED, fatal=True)},
-        {"send_offsets_to_transaction": error(STATE, abort=True), "abort_transaction": error(KafkaError._FENCED, fatal=True)},
-        {"init_transactions": error(STATE, fatal=True)},
+        {"commit": error(STATE, fatal=True)},
+        {"commit": error(STATE, abort=True), "abort": error(STATE, fatal=True)},
+        {"send_offsets": error(KafkaError._FENCED, fatal=True)},
+        {"send_offsets": error(STATE, abort=True), "abort": error(KafkaError._FENCED, fatal=True)},
+        {"init": error(STATE, fatal=True)},
     ],
 )
-def test_who_was_fenced_or_may_have_committed_ends(made: type[Broken], failing: dict[str, KafkaException]) -> None:
-    writer = write(made, failing)
+def test_who_was_fenced_or_may_have_committed_ends(failing: dict[str, KafkaException]) -> None:
+    Producer.failing = failing
+    writer = Writer({}, "w", logging.getLogger("none"))
     with pytest.raises(Fenced):
-        writer.write([], PLACES, "group")
-    assert made.made == 1
+        writer.write([], SOURCE)
+    assert len(Producer.made) == 1
 
 
-def test_an_ordinary_abort_keeps_the_producer(made: type[Broken]) -> None:
-    writer = write(made, {"commit_transaction": error(STATE, abort=True)})
+def test_an_ordinary_abort_keeps_the_producer() -> None:
+    Producer.failing = {"commit": error(STATE, abort=True)}
+    writer = Writer({}, "w", logging.getLogger("none"))
     with pytest.raises(Aborted):
-        writer.write([], PLACES, "group")
-    assert made.made == 1
-    assert writer._producer.calls[-1] == "abort_transaction"
+        writer.write([], SOURCE)
+    assert [each.done for each in Producer.made] == [["init", "begin", "abort"]]
