@@ -42,15 +42,16 @@ class _Link:
         self.reader, self.writer = reader, writer
         self.upstream: asyncio.StreamWriter | None = None
         self.port = int(writer.get_extra_info("peername")[1])
-        self.pid: int | None = None
+        self._cuts: set[Cut] = set()
 
     def befallen(self, cut: Cut) -> bool:
         """Whether a fault is meant for whoever is at the other end."""
-        if cut.pids is None:
-            return True
-        if self.pid is None:
-            self.pid = _owners().get(self.port, 0)
-        return self.pid in cut.pids
+        return cut in self._cuts
+
+    def meet(self, cut: Cut, ports: Collection[int] | None) -> None:
+        """Learn of a fault that is meant for whoever comes from `ports`; None: from any."""
+        if ports is None or self.port in ports:
+            self._cuts.add(cut)
 
     def end(self, *, reset: bool = False) -> None:
         """End both sides."""
@@ -103,10 +104,9 @@ class Proxy:
 
     async def _begin(self, cut: Cut) -> None:
         self._cuts.append(cut)
-        owners = _owners()
+        ports = await _victims(cut)
         for link in self._links:
-            if link.pid is None:
-                link.pid = owners.get(link.port, 0)
+            link.meet(cut, ports)
         hit = [link for link in self._links if link.befallen(cut)]
         if cut.fault == "refuse":
             for link in hit:
@@ -150,6 +150,8 @@ class Proxy:
     async def _serve(self, link: _Link) -> None:
         self._links.add(link)
         try:
+            for cut in list(self._cuts):
+                link.meet(cut, await _victims(cut))
             if any(cut.fault == "refuse" and link.befallen(cut) for cut in self._cuts):
                 return
             await self._let_through(link, {"black-hole", "half-open"})
@@ -214,6 +216,15 @@ async def _finish() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def _owners() -> dict[int, int]:
-    """Which process has a connection from which port of this machine."""
-    return {each.laddr.port: each.pid for each in psutil.net_connections("tcp") if each.laddr and each.pid}
+async def _victims(cut: Cut) -> set[int] | None:
+    """The ports that a fault is meant for. Not looked up on the loop's thread: what brokers say to each other passes there."""
+    return None if cut.pids is None else await asyncio.to_thread(_ports, cut.pids)
+
+
+def _ports(pids: Collection[int]) -> set[int]:
+    """The ports of this machine that these processes have connections from."""
+    ports = set()
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was killed meanwhile
+            ports |= {each.laddr.port for each in psutil.Process(pid).net_connections("tcp") if each.laddr}
+    return ports
