@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_reader import Reader
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import Writer
+from streams.kafka_writer import Undecided, Writer
 from streams.record import Output
 from streams.session import Inputs, Place, Polled
 
@@ -103,12 +103,29 @@ class KafkaSession:
         places = [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in sources.items()]
         try:
             self._writer.write(outputs, places, self._reader.group)
+        except Undecided as undecided:
+            self._settle(sources, str(undecided))
         except Aborted:
             self._reader.rewind()
             raise
         self._reader.advance(offsets)
         if metadata:
             self._marked.update(partition for topic, partition in offsets if topic == self._lead)
+
+    def _settle(self, offsets: Mapping[Place, int], why: str) -> None:
+        """Find out what became of a transaction that a new producer decides: the group's offsets say it."""
+        self._writer.open()
+        before = {place: self._reader.next[place] for place in offsets}
+        while (now := self._reader.stands(before)) is None:
+            if self._writer.stopping:
+                raise Fenced("told to stop before the last commit was known; the next start goes by the offsets")
+        if now == offsets != before:
+            _log.warning("a commit without an answer has happened: %s", why)
+            return
+        self._reader.rewind()
+        if now == before != offsets:
+            raise Aborted(why)
+        raise Fenced(f"nobody can say whether the last transaction happened: {why}")
 
     def pause(self, partitions: Iterable[int]) -> None:
         """See `Session.pause`."""
@@ -140,5 +157,5 @@ class KafkaSession:
         self._marked -= partitions.keys()
         if marked:
             places = [TopicPartition(self._lead, partition, offset) for partition, offset in marked.items()]
-            with suppress(Aborted, Fenced):  # then the next owner takes it for a death, and is careful for nothing
+            with suppress(Aborted, Undecided, Fenced):  # then the next owner takes it for a death, and is careful for nothing
                 self._writer.write([], places, group)

@@ -6,7 +6,7 @@ The one rule: it only asks. What cannot be answered now is asked again at the ne
 from collections.abc import Sequence
 from typing import Any, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import SetupError
@@ -46,11 +46,12 @@ def offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSp
     return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
 
-def committed(admin: AdminClient, group: str, partitions: list[TopicPartition]) -> dict[Place, TopicPartition]:
-    """Where a group stands in each partition, once no transaction may change it any more. Raises `KafkaException`."""
-    asked = [ConsumerGroupTopicPartitions(group, partitions)]
-    answers = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=ANSWER)
-    found = answers[group].result().topic_partitions
+def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[Place, TopicPartition]:
+    """Where a consumer's group stands in each partition, once no transaction may change it any more. Raises `KafkaException`.
+
+    Not asked of an `AdminClient`: when it loses the coordinator at the wrong moment, that ends the process (librdkafka's 5397).
+    """
+    found = consumer.committed(partitions, ANSWER)
     for place in found:
         if place.error is not None:
             raise KafkaException(place.error)

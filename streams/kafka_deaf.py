@@ -1,9 +1,10 @@
-"""Whether a consumer has gone deaf: there is more to be read of a partition, and it hands out nothing of it.
+"""Whether a consumer has gone deaf: there is more to be read of a partition, or its group has gone on without it.
 
-The one rule: it says so only after a whole interval in which the consumer was asked, had nothing, and should have had some.
+The one rule: it says so only after a whole interval in which the consumer was served, and should have had more than it had.
 
 librdkafka's consumers can stop fetching a partition for good when brokers die and come back, or when a resume is lost, and say
-nothing (its issues 2830, 5153, 5591). The end of a partition is asked of a client that is made for this one question.
+nothing (its issues 2830, 5153, 5591); a member that its group has dropped meanwhile may never join again. The cluster is asked
+by a client that is made for this one question.
 """
 
 import logging
@@ -18,10 +19,11 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from streams.session import Place
 
 _ANSWER: Final = 2.0  # seconds; who does not answer is asked again at the next look
+_MISSED: Final = 2  # looks on end, with the cluster there, at which a member is astray
 
 
 class Hearing:
-    """Looked at now and then. `properties` are librdkafka's, of an admin client."""
+    """Looked at now and then: what a consumer that reads still hears. `properties` are librdkafka's, of an admin client."""
 
     def __init__(self, properties: Mapping[str, Any], log: logging.Logger) -> None:
         self._properties = dict(properties)
@@ -59,3 +61,32 @@ class Hearing:
                     wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ANSWER
                 )
                 self._asked = {(tp.topic, tp.partition): answer for tp, answer in answers.items()}
+
+
+class Belonging:
+    """Looked at now and then: whether a member finds back to its group. `properties` are librdkafka's, of an admin client."""
+
+    def __init__(self, properties: Mapping[str, Any], log: logging.Logger) -> None:
+        self._properties = dict(properties)
+        self._log = log
+        self._admin: AdminClient | None = None
+        self._asked: Future[Any] | None = None
+        self._looks = 0
+
+    def look(self, astray: bool) -> bool:
+        """Whether the member has been `astray` for some looks on end, though the cluster was there: it had the time to join.
+
+        Waits for nothing: what it goes by was asked for at the last look. The group itself is not asked for: an `AdminClient`
+        that loses the coordinator at the wrong moment ends the process (librdkafka's 5397).
+        """
+        answered = self._asked is not None and self._asked.done() and self._asked.exception() is None
+        self._looks = self._looks + answered if astray else 0
+        self._admin, self._asked = None, None
+        if astray and self._looks < _MISSED:
+            self._admin = AdminClient(self._properties, logger=self._log)
+            with suppress(KafkaException):
+                self._asked = self._admin.describe_cluster(request_timeout=_ANSWER)
+        if self._looks < _MISSED:
+            return False
+        self._looks = 0
+        return True

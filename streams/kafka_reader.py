@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import Fenced, SetupError
 from streams.kafka_cluster import ANSWER, MISSING, check_topics, committed, offsets
-from streams.kafka_deaf import Hearing
+from streams.kafka_deaf import Belonging, Hearing
 from streams.kafka_record import record_of
 from streams.kafka_stats import Statistics
 from streams.kafka_writer import COMMON
@@ -88,15 +88,18 @@ class Reader:
         protocol = {"group.protocol": "classic", **_CLASSIC} if classic else {"group.protocol": "consumer"}
         self._inputs, self._let_go = inputs, let_go
         self._followed = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
-        self._member = Consumer({**protocol, **statistics.properties("member"), **common}, logger=log)
-        self._mine = {"group.protocol": "classic", **statistics.properties("follower"), **common}
-        self._follower = Consumer(self._mine, logger=log)
+        self._joins = {**protocol, **statistics.properties("member"), **common}
+        self._member = Consumer(self._joins, logger=log)
+        self._asks = {"group.protocol": "classic", **common}
+        self._reads = {**self._asks, **statistics.properties("follower")}
+        self._follower = Consumer(self._reads, logger=log)
+        self._statistics = statistics
         self._admin, self._group = {**COMMON, **properties}, group
         self._log = log
         self._hearing = Hearing(self._admin, log)
+        self._belonging = Belonging(self._admin, log)
         self._look_at = 0.0
         self._idle = False  # the follower had no more to give, at least once since the last look
-        self._ended: dict[Place, int] = {}  # the end that the follower has seen of each
         self._owned: dict[int, _Owned] = {}
         self._came: dict[int, float] = {}  # assigned and not yet followed, since when
         self._silent = ""  # why they are not followed yet
@@ -104,7 +107,9 @@ class Reader:
         self._subscribed = False
         self._partitions = 0  # of the lead, when the topics were looked at last
         self.next: dict[Place, int] = {}  # where each followed input goes on after the last commit
-        self._begin: dict[Place, int] = {}  # where the follower begins, or began, to read each
+        # The offset behind what has been handed out of each. Not asked of the follower: one whose fetching hangs says where it
+        # was before it was sent back.
+        self._at: dict[Place, int] = {}
         self.group: Any = None  # the group's metadata, as of the last poll
 
     def poll(self, limit: int, timeout: float) -> Polled:
@@ -116,6 +121,10 @@ class Reader:
             )
             self._subscribed = True
         self._serve_member()
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK
+            self._look()
         polled = Polled(lost=frozenset(self._gone))
         self._gone.clear()
         if self._came:
@@ -126,11 +135,7 @@ class Reader:
         if not self._owned:
             self._follower.poll(min(timeout, _SLICE))
             return polled
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + _LOOK
-            self._look()
-        deadline = now + min(timeout, _SLICE)
+        deadline = time.monotonic() + min(timeout, _SLICE)
         while True:  # an end of a partition is a message too, and nothing to wake the engine for
             messages = self._follower.consume(1, max(deadline - time.monotonic(), 0.0))
             if messages and limit > 1:
@@ -144,7 +149,7 @@ class Reader:
         """Read every owned input again from the last commit on."""
         reading = [partition for partition, owned in self._owned.items() if owned.read]
         self._leave_off(reading)
-        self._begin.update(self.next)
+        self._at.update(self.next)
         self._go_on(reading)
 
     def advance(self, offsets: Mapping[Place, int]) -> None:
@@ -159,14 +164,19 @@ class Reader:
             owned = self._owned.get(partition)
             if owned is not None and owned.paused != on:
                 if owned.read:
-                    places = [TopicPartition(topic, partition) for topic in self._inputs.topics]
-                    for place in self._follower.position(places):
-                        if place.offset >= 0:  # else nothing of it has been handed out
-                            self._begin[place.topic, partition] = place.offset
                     self._leave_off([partition])
                 owned.paused = on
                 if owned.read:
                     self._go_on([partition])
+
+    def stands(self, before: Mapping[Place, int]) -> dict[Place, int] | None:
+        """Where the group stands now, for the places of `before`, which says where it stood; None if nobody answers."""
+        try:
+            found = self._committed([TopicPartition(*place) for place in before])
+        except KafkaException as error:
+            self._silent = error.args[0].str()
+            return None
+        return {place: at.offset if at.offset >= 0 else before[place] for place, at in found.items()}
 
     def waits(self) -> str:
         """Why not all that is assigned is read yet, "" if it is. Any thread may ask."""
@@ -191,17 +201,29 @@ class Reader:
     # -- the member ---------------------------------------------------------------------------------------------------
 
     def _assigned(self, member: Any, partitions: list[TopicPartition]) -> None:
+        if member is not self._member:
+            return
         member.incremental_assign(partitions)
         member.pause(partitions)
         self._came |= {p.partition: time.monotonic() for p in partitions}
 
     def _revoked(self, member: Any, partitions: list[TopicPartition]) -> None:
+        if member is not self._member:  # replaced, and on its way out
+            member.unassign()
+            return
         mine = {p.partition for p in partitions} & self._owned.keys()
         self._let_go({p: self.next[self._inputs.lead, p] for p in mine}, member.consumer_group_metadata())
         self._lost(member, partitions)
 
     def _lost(self, member: Any, partitions: list[TopicPartition]) -> None:
-        gone = {p.partition for p in partitions}
+        self._forget({p.partition for p in partitions})
+        try:
+            member.incremental_unassign(partitions)
+        except KafkaException:  # the protocol was reset meanwhile, and without an answer librdkafka waits for ever
+            member.unassign()
+
+    def _forget(self, gone: set[int]) -> None:
+        """These are another's now."""
         self._came = {p: since for p, since in self._came.items() if p not in gone}
         known = gone & self._owned.keys()
         self._leave_off([partition for partition in known if self._owned[partition].read])
@@ -212,11 +234,7 @@ class Reader:
             del self._owned[partition]
             for topic in self._followed:
                 self.next.pop((topic, partition), None)
-                self._begin.pop((topic, partition), None)
-        try:
-            member.incremental_unassign(partitions)
-        except KafkaException:  # the protocol was reset meanwhile, and without an answer librdkafka waits for ever
-            member.unassign()
+                self._at.pop((topic, partition), None)
 
     def _serve_member(self) -> None:
         while (message := self._member.poll(0)) is not None:
@@ -238,10 +256,8 @@ class Reader:
             self._partitions = check_topics(self._member, self._followed)
         wanted = [TopicPartition(topic, p) for p in came for topic in self._inputs.topics]
         try:
-            # A client that has lived through a broker's death may ask the old coordinator, or with the leader's old epoch, for
-            # ever: this one is new. Offsets have to be stable: that waits out an undecided transaction of the last owner.
+            stands = self._committed(wanted)
             admin = AdminClient(self._admin, logger=self._log)
-            stands = committed(admin, self._group, wanted)
             earliest = offsets(admin, wanted, OffsetSpec.earliest())
             tables = [TopicPartition(self._inputs.table, p) for p in came] if self._inputs.table else []
             ends, begins = offsets(admin, tables, OffsetSpec.latest()), offsets(admin, tables, OffsetSpec.earliest())
@@ -262,20 +278,30 @@ class Reader:
             end = ends.get(place, 0)
             self._owned[partition] = _Owned(start, metadata, end, begins.get(place, 0) >= end, since[partition])
             self.next.update({(topic, partition): offset for topic, offset in start.items()})
-            self._begin.update({(topic, partition): offset for topic, offset in start.items()})
+            self._at.update({(topic, partition): offset for topic, offset in start.items()})
             if self._inputs.table:  # and the inputs once that is read
-                self._begin[place] = begins[place]
+                self._at[place] = begins[place]
                 self._read([place])
+
+    def _committed(self, partitions: list[TopicPartition]) -> dict[Place, TopicPartition]:
+        """Where the group stands. Raises `KafkaException`.
+
+        A client that has lived through a broker's death may ask the old coordinator, or with the leader's old epoch, for ever:
+        this one is new. Offsets have to be stable: that waits out an undecided transaction of the last owner.
+        """
+        asking = Consumer(self._asks, logger=self._log)
+        try:
+            return committed(asking, partitions)
+        finally:
+            _close(asking)
 
     def _go_on(self, partitions: Iterable[int]) -> None:
         """Read the inputs of `partitions` from where they left off."""
         self._read([(topic, partition) for partition in partitions for topic in self._inputs.topics])
 
     def _read(self, places: Sequence[Place]) -> None:
-        for place in places:
-            self._ended.pop(place, None)
         if places:
-            self._follower.incremental_assign([TopicPartition(*place, self._begin[place]) for place in places])
+            self._follower.incremental_assign([TopicPartition(*place, self._at[place]) for place in places])
 
     def _leave_off(self, partitions: Iterable[int]) -> None:
         """Stop reading the inputs of `partitions`; what has been fetched of them is dropped."""
@@ -284,36 +310,41 @@ class Reader:
             self._follower.incremental_unassign(places)
 
     def _look(self) -> None:
-        """Replace the follower if it has gone deaf. Nothing is read twice, and nothing is left out."""
+        """Replace what does not come to itself: the member, or the follower, so that nothing is read twice or left out."""
+        astray = self._statistics.astray
+        if self._belonging.look(bool(astray)):
+            self._log.warning("the member of group %s does not find back to it: %s; a new one joins", self._group, astray)
+            old, self._member = self._member, Consumer(self._joins, logger=self._log)
+            self._forget({*self._owned, *self._came})
+            self._subscribed, self._statistics.astray = False, ""
+            _close(old)
         table = [(self._inputs.table, p) for p in self._owned] if self._inputs.table else []
         places = [*table, *((topic, p) for p, owned in self._owned.items() if owned.read for topic in self._inputs.topics)]
-        reached = {place: max(self._begin[place], self._ended.get(place, 0)) for place in places}
-        for at in self._follower.position([TopicPartition(*place) for place in places]):
-            reached[at.topic, at.partition] = max(reached[at.topic, at.partition], at.offset)
-        deaf = self._hearing.look(reached, idle=self._idle)
+        deaf = self._hearing.look({place: self._at[place] for place in places}, idle=self._idle)
         self._idle = False
         if deaf:
             names = ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(deaf))
             self._log.warning("nothing comes of %s, though there is more: a new consumer goes on", names)
-            old, self._follower = self._follower, Consumer(self._mine, logger=self._log)
-            self._begin.update(reached)
+            old, self._follower = self._follower, Consumer(self._reads, logger=self._log)
             self._read(places)
-            threading.Thread(target=old.close, name="towpath-close", daemon=True).start()  # it may wait for who is away
+            _close(old)
 
     def _sort(self, messages: list[Message], polled: Polled) -> None:
-        table, owned, records = self._inputs.table, self._owned, polled.records
+        table, owned, records, at = self._inputs.table, self._owned, polled.records, self._at
         for message in messages:
             error = message.error()
             topic, partition = message.topic(), message.partition()
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
-                    self._ended[topic, partition] = message.offset()
+                    if partition in owned:
+                        at[topic, partition] = message.offset()
                     if topic == table:
                         self._restored(partition, message.offset(), polled)
                 else:
                     _fail(error, topic, partition)
             elif partition in owned:
                 record = record_of(message)
+                at[topic, partition] = record.offset + 1
                 if topic == table:
                     polled.table.append(record)
                     self._restored(partition, record.offset + 1, polled)
@@ -332,6 +363,11 @@ class Reader:
             self._go_on([partition])
         waited = time.monotonic() - owned.since
         polled.gained.append(Claim(partition, owned.start, owned.metadata, waited))
+
+
+def _close(consumer: Consumer) -> None:
+    """Let go of a consumer that was replaced; it may wait for who is away."""
+    threading.Thread(target=consumer.close, name="towpath-close", daemon=True).start()
 
 
 def _fail(error: KafkaError, topic: str | None, partition: int | None) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 Role = Literal["member", "follower", "producer"]
-_EVERY: Final = 10_000  # milliseconds
+_EVERY: Final = 5_000  # milliseconds
+_SILENT: Final = 20.0  # seconds; a broker may ask for a heartbeat every 15 s at most (group.consumer.max.heartbeat.interval.ms)
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class _Broker(msgspec.Struct):
     txerrs: int = 0
     rxerrs: int = 0
     req_timeouts: int = 0
+    rxidle: int = -1
 
 
 class _Partition(msgspec.Struct):
@@ -47,6 +49,8 @@ class _Topic(msgspec.Struct):
 
 class _Group(msgspec.Struct):
     rebalance_cnt: int = 0
+    state: str = ""
+    join_state: str = ""
 
 
 class _Stats(msgspec.Struct):
@@ -62,11 +66,15 @@ _decode: Final = msgspec.json.Decoder(_Stats).decode
 
 
 class Statistics:
-    """Of one session. `clients` by role, once there are any; `rebalances` are the member's."""
+    """Of one session. `clients` by role, once there are any; `rebalances` are the member's.
+
+    `astray` says why the member seems to have no place in its group, "" if it has one.
+    """
 
     def __init__(self) -> None:
         self.clients: dict[Role, Client] = {}
         self.rebalances = 0
+        self.astray = ""
 
     def properties(self, role: Role) -> Mapping[str, Any]:
         """What a client has to be told so that its statistics come here; they come as it is polled."""
@@ -90,3 +98,13 @@ class Statistics:
         )
         if role == "member" and stats.cgrp is not None:
             self.rebalances = stats.cgrp.rebalance_cnt
+            self.astray = _astray(stats.cgrp, stats.brokers.get("GroupCoordinator"))
+
+
+def _astray(group: _Group, coordinator: _Broker | None) -> str:
+    if group.state != "up":
+        return f"its coordinator is not there: {group.state}"
+    if "unassign" in group.join_state:
+        return f"it gives up partitions: {group.join_state}"
+    idle = coordinator.rxidle / 1e6 if coordinator is not None else 0.0
+    return f"the coordinator has said nothing for {idle:.0f} s" if idle > _SILENT else ""

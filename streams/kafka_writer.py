@@ -1,7 +1,7 @@
 """The writing half of a Kafka session: one transactional producer.
 
-The one rule: the end of a transaction is waited for, however long the broker is away. Who gives up waiting ends the process,
-and the next one starts from the committed offsets: these say whether it happened.
+The one rule: nobody goes on from a transaction whose end is not known. A commit without an answer is decided by a new producer
+of the same transactional id, and the committed offsets say how.
 """
 
 import logging
@@ -40,9 +40,16 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 _CONSUMER: Final = frozenset({"group.protocol"})  # the one property of a consumer that a session is usually given
 _STEP: Final = 1.0  # seconds that one call may block, so that a stop is noticed between two
 _HUNG: Final = 5.0  # seconds after which a call that was to take one will not come back
-_ABORT: Final = 10.0  # seconds for an abort: a client may look for a coordinator in vain that a new one finds
+_END: Final = 10.0  # seconds for the end of a transaction: a client may look for a coordinator in vain that a new one finds
+_LONGER: Final = 6  # so many times as long at most for the producers after one that got no answer: brokers may be slow
+_OPEN: Final = 30.0  # seconds for a producer to register, before a new one tries
+_REST: Final = 60.0  # seconds until a producer that was replaced is destroyed
 _OUSTED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _SENDING: Final = frozenset({KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER})  # befalls records on their way, before any commit
+
+
+class Undecided(Exception):
+    """A commit was asked for, and whether it has happened is not known. As the writer opens again, it is decided."""
 
 
 class Writer:
@@ -57,35 +64,35 @@ class Writer:
         self._producer = Producer(self._properties, logger=log)
         self._outputs = outputs
         self._opened = False
+        self._patience = 1  # times `_HUNG` and `_END`
         self._undecided = False  # a transaction has begun and neither end of it is known
         self._asked = False  # and its commit has been asked for
         self.stopping = False
 
     def write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition] = (), group: Any = None) -> None:
-        """One transaction of outputs, and of offsets if it has a source. Raises `Aborted` or `Fenced`."""
-        producer = self._producer
+        """One transaction of outputs, and of offsets if it has a source. Raises `Aborted`, `Undecided` or `Fenced`."""
         try:
             self.open()
             self._begin()
             self._produce(outputs)
             if offsets:
-                self._until_done(_in_time, producer.send_offsets_to_transaction, list(offsets), group)
+                self._until_done(self._in_time, self._producer.send_offsets_to_transaction, list(offsets), group)
             self._asked = True
-            self._until_done(producer.commit_transaction)
-            self._undecided = False
-            producer.poll(0)  # for its statistics, if there are any
+            self._until_done(self._producer.commit_transaction, patience=_END * self._patience)
+            self._undecided, self._patience = False, 1
+            self._producer.poll(0)  # for its statistics, if there are any
         except KafkaException as error:
             self._undo(error)
         except TimeoutError:
-            self._replace()
-            raise Aborted("the group's coordinator is gone and librdkafka waits for it: a new producer goes on") from None
+            self._patience = min(self._patience * 2, _LONGER)
+            self._give_up("the coordinator does not answer", self._asked)
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
         """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that."""
         try:
             self._begin()
-            self._until_done(_in_time, self._producer.send_offsets_to_transaction, list(offsets), group)
-            self._until_done(self._producer.abort_transaction, patience=_ABORT)
+            self._until_done(self._in_time, self._producer.send_offsets_to_transaction, list(offsets), group)
+            self._until_done(self._producer.abort_transaction, patience=_END * self._patience)
             self._undecided = False
         except KafkaException as error:
             with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
@@ -94,9 +101,13 @@ class Writer:
             self._replace()
 
     def open(self) -> None:
-        """Register with the coordinator; this ends whatever a dead predecessor left open. Waits for the broker."""
-        if not self._opened:
-            self._until_done(self._producer.init_transactions)
+        """Register with the coordinator; this ends whatever a predecessor left open. Waits for the broker."""
+        while not self._opened:
+            try:
+                self._until_done(self._producer.init_transactions, patience=_OPEN)
+            except TimeoutError:  # the broker is away, or this client does not find it again: a new one does
+                self._replace()
+                continue
             self._opened = True
             for topic in self._outputs:  # else the first record to each waits 100 ms and more until librdkafka has asked for it
                 with suppress(KafkaException):  # then it asks when there is a record
@@ -111,6 +122,7 @@ class Writer:
 
     def _replace(self) -> None:
         """Go on with a new producer: as it opens it aborts what the old one has begun, and fences it."""
+        threading.Thread(target=_bury, args=(self._producer,), name="towpath-bury", daemon=True).start()
         self._producer = Producer(self._properties, logger=self._log)
         self._opened = self._undecided = self._asked = False
 
@@ -130,24 +142,30 @@ class Writer:
                     self._producer.poll(0.05)
 
     def _undo(self, error: KafkaException) -> NoReturn:
-        """End a transaction that came to nothing. What is beyond repair is replaced where no commit can have been asked for."""
+        """End a transaction that came to nothing. A producer that is beyond repair is replaced."""
         cause = error.args[0]
-        asked = self._asked and cause.code() not in _SENDING
-        if cause.code() in _OUSTED or not self._opened or (cause.fatal() and asked):
+        if cause.code() in _OUSTED or not self._opened:
             raise Fenced(f"the producer is beyond repair: {cause.str()}") from error
+        asked = self._asked and cause.code() not in _SENDING
+        if cause.fatal():
+            self._give_up(cause.str(), asked)
         try:
-            if cause.fatal():
-                self._replace()
-            else:
-                self._until_done(self._producer.abort_transaction, patience=_ABORT)
+            self._until_done(self._producer.abort_transaction, patience=_END * self._patience)
         except TimeoutError:
-            self._replace()
+            self._give_up(cause.str(), asked=False)  # librdkafka asks for an abort only of what is not committed
         except KafkaException as failed:
-            if failed.args[0].code() in _OUSTED or asked:
+            if failed.args[0].code() in _OUSTED:
                 raise Fenced(f"a transaction cannot be aborted: {failed.args[0].str()}") from error
-            self._replace()
+            self._give_up(cause.str(), asked)
         self._undecided = False
         raise Aborted(cause.str()) from error
+
+    def _give_up(self, why: str, asked: bool) -> NoReturn:
+        """Leave a transaction to a new producer: nothing of it has happened, unless its commit was asked for."""
+        self._replace()
+        if asked:
+            raise Undecided(f"{why}; a new producer goes on")
+        raise Aborted(f"{why}; a new producer goes on")
 
     def _until_done(self, call: Callable[..., None], *arguments: Any, patience: float = math.inf) -> None:
         """Repeat a call for as long as librdkafka says that it may be repeated; past `patience`, raise `TimeoutError`."""
@@ -160,24 +178,39 @@ class Writer:
                     raise
                 if time.monotonic() > deadline:
                     raise TimeoutError from error
-                if self.stopping:
-                    raise Fenced("told to stop while the broker was away; the next start goes by what was committed") from error
+                self._check_stopping()
+
+    def _check_stopping(self) -> None:
+        if self.stopping:
+            raise Fenced("told to stop while the broker was away; the next start goes by what was committed")
+
+    def _in_time(self, call: Callable[..., None], *arguments: Any) -> None:
+        """A call that may ignore its timeout. Raises `TimeoutError` for one that does not come back; its thread waits on.
+
+        `send_offsets_to_transaction` does not when the group's coordinator dies under it: it waits for that broker to be up
+        again, whoever is the coordinator meanwhile (librdkafka's issues 5456 and 5511). No commit was asked for: nothing is
+        undecided.
+        """
+        answer: Future[None] = Future()
+
+        def work() -> None:
+            try:
+                call(*arguments)
+                answer.set_result(None)
+            except BaseException as error:  # handed to whoever waits
+                answer.set_exception(error)
+
+        threading.Thread(target=work, name="towpath-offsets", daemon=True).start()
+        deadline = time.monotonic() + _HUNG * self._patience
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(TimeoutError):
+                return answer.result(min(left, _STEP))
+            self._check_stopping()
+        raise TimeoutError
 
 
-def _in_time(call: Callable[..., None], *arguments: Any) -> None:
-    """A call that may ignore its timeout. Raises `TimeoutError` for one that does not come back; its thread waits on.
-
-    `send_offsets_to_transaction` does not when the group's coordinator dies under it: it waits for that broker to be up again,
-    whoever is the coordinator meanwhile (librdkafka's issues 5456 and 5511). No commit was asked for: nothing is undecided.
-    """
-    answer: Future[None] = Future()
-
-    def work() -> None:
-        try:
-            call(*arguments)
-            answer.set_result(None)
-        except BaseException as error:  # handed to whoever waits
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name="towpath-offsets", daemon=True).start()
-    answer.result(_HUNG)
+def _bury(producer: Producer) -> None:
+    """Hold on to a producer until nobody else does: its end may wait for a broker that is away, and should do so here."""
+    with suppress(KafkaException):
+        producer.purge()
+    time.sleep(_REST)

@@ -1,4 +1,4 @@
-"""A follower that stops reading without a word is replaced, and nothing is read twice or left out."""
+"""A follower that stops reading without a word is replaced, and nothing is read twice or left out; so is a lost member."""
 
 import time
 import uuid
@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams import kafka_deaf, topics
 from streams.kafka import KafkaSession
-from streams.kafka_deaf import Hearing
+from streams.kafka_deaf import Belonging, Hearing
 from streams.local import LocalKafka
 from streams.session import Inputs, Place
 from tests.support.kafka import make_topics
@@ -60,16 +60,90 @@ def test_a_deaf_follower_is_replaced_and_goes_on_where_it_was(session: KafkaSess
     assert session._reader._follower is not follower
 
 
+class Hung:
+    """A follower whose fetching hangs: it takes every order, says where it was, and hands out nothing."""
+
+    def __init__(self, follower: Consumer) -> None:
+        self._follower = follower
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._follower, name)
+
+    def incremental_assign(self, _: list[TopicPartition]) -> None: ...
+
+    def incremental_unassign(self, _: list[TopicPartition]) -> None: ...
+
+    def consume(self, _: int, timeout: float) -> list[Any]:
+        time.sleep(timeout)
+        return []
+
+
+def test_what_was_to_be_read_again_is_not_left_out_when_the_follower_is_replaced(
+    session: KafkaSession, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.kafka_reader._LOOK", 1.0)
+    reader = session._reader
+    topic, _ = reader._followed
+    send(kafka, topic, [b"1", b"2"])
+    assert read(session, lambda records, _: len(records) == 2) == ([b"1", b"2"], [])
+    hung: Any = Hung(reader._follower)
+    reader._follower = hung
+    reader.rewind()  # as after a transaction that did not happen
+    reader.pause([0], True)
+    reader.pause([0], False)
+    assert read(session, lambda records, _: len(records) == 2) == ([b"1", b"2"], [])
+    assert reader._follower is not hung
+
+
 def test_who_has_read_all_keeps_its_follower(session: KafkaSession, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the last offset is a marker: the end is behind it, and no record ever comes from there."""
+    reader = session._reader
+    topic, _ = reader._followed
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic, "log_level": 0})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"1", b"k", 0)
+    producer.commit_transaction(30)
+    read(session, lambda records, _: len(records) == 1)
+    read(session, lambda *_: reader._at[topic, 0] == 2)
     monkeypatch.setattr("streams.kafka_reader._LOOK", 0.3)
-    topic, _ = session._reader._followed
-    follower = session._reader._follower
-    for number in range(4):
-        send(kafka, topic, [b"%d" % number])
-        read(session, lambda records, _: len(records) == 1)
-        until = time.monotonic() + 1.5
-        read(session, lambda *_: time.monotonic() > until)  # noqa: B023  # called at once
-    assert session._reader._follower is follower
+    reader._look_at, follower, member = 0.0, reader._follower, reader._member
+    until = time.monotonic() + 3
+    read(session, lambda *_: time.monotonic() > until)
+    assert (reader._follower, reader._member) == (follower, member)
+
+
+def test_a_member_that_is_out_of_its_group_is_replaced(
+    session: KafkaSession, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.kafka_reader._LOOK", 1.0)
+    monkeypatch.setattr("streams.kafka_stats._SILENT", 3.0)
+    reader = session._reader
+    topic, _ = reader._followed
+    send(kafka, topic, [b"1"])
+    assert read(session, lambda records, _: len(records) == 1) == ([b"1"], [])
+    member = reader._member
+    member.unsubscribe()  # as when librdkafka does not come back after a broker has dropped it
+    read(session, lambda *_: reader._member is not member)
+    assert read(session, lambda records, _: len(records) == 1) == ([b"1"], []), "from the last commit on"
+
+
+def test_a_member_without_a_partition_stays(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka_reader._LOOK", 0.3)
+    lead = make_topics(kafka.bootstrap, {"in": 1})["in"]
+    sessions = [
+        KafkaSession(Inputs(lead), group=lead, transactional_id=name, properties={"bootstrap.servers": kafka.bootstrap})
+        for name in (f"{lead}-a", f"{lead}-b")
+    ]
+    members = [session._reader._member for session in sessions]
+    until = time.monotonic() + 12  # what they say of themselves comes every 5 s
+    while time.monotonic() < until:
+        for session in sessions:
+            session.poll(10, 0.1)
+    assert [session._reader._member for session in sessions] == members
+    assert sum(len(session._reader._owned) for session in sessions) == 1
+    for session in sessions:
+        session.close()
 
 
 class Cluster:
@@ -84,6 +158,12 @@ class Cluster:
         if self.end is not None:
             answer.set_result(TopicPartition(*PLACE, self.end))
         return dict.fromkeys(wanted, answer)
+
+    def describe_cluster(self, **_: object) -> Future[Any]:
+        answer: Future[Any] = Future()
+        if self.end is not None:
+            answer.set_result(None)
+        return answer
 
 
 @pytest.mark.parametrize(
@@ -105,3 +185,27 @@ def test_deaf_is_who_stands_still_before_the_end(
     assert not hearing.look({PLACE: first}, idle=True)
     assert hearing.look({PLACE: then}, idle=idle) == ({PLACE} if deaf else set())
     assert not hearing.look({}, idle=True)
+
+
+@pytest.mark.parametrize(
+    ("looks", "out"),
+    [
+        (["astray", "astray"], True),
+        (["astray", "astray", "back", "astray"], False),
+        (["astray", "silence"], False),  # nobody can find back to a cluster that is not there
+        (["astray", "silence", "astray"], True),
+    ],
+)
+def test_lost_is_who_does_not_find_back_to_a_cluster_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, looks: list[str], out: bool
+) -> None:
+    monkeypatch.setattr(kafka_deaf, "AdminClient", Cluster)
+    belonging = Belonging({}, topics.QUIET)
+    said = []
+    for look in looks:
+        monkeypatch.setattr(Cluster, "end", None if look == "silence" else 0)
+        said.append(belonging.look(look != "back"))
+    assert not any(said)
+    assert belonging.look(True) == out
+    if out:
+        assert not belonging.look(True), "a new one is given its time"

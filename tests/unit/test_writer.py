@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams import kafka_writer
 from streams.errors import Aborted, Fenced
-from streams.kafka_writer import Writer
+from streams.kafka_writer import Undecided, Writer
 
 SOURCE = [TopicPartition("orders", 0, 1)]
 
@@ -61,13 +61,19 @@ class Producer:
     def poll(self, _: float) -> None:
         pass
 
+    def purge(self) -> None:
+        pass
+
+    def times_out(self, _: float) -> None:
+        raise TimeoutError
+
 
 @pytest.fixture(autouse=True)
 def _double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Producer.made, Producer.over, Producer.failing = [], threading.Event(), {}
     monkeypatch.setattr(kafka_writer, "Producer", Producer)
     monkeypatch.setattr(kafka_writer, "_HUNG", 0.05)
-    monkeypatch.setattr(kafka_writer, "_ABORT", 0.05)
+    monkeypatch.setattr(kafka_writer, "_END", 0.05)
     yield
     Producer.over.set()
 
@@ -75,10 +81,37 @@ def _double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_transaction_whose_offsets_hang_did_not_happen_and_the_next_goes_by_a_new_producer() -> None:
     writer = Writer({}, "w", logging.getLogger("none"))
     writer.write([], SOURCE)
-    with pytest.raises(Aborted, match="coordinator is gone"):
+    with pytest.raises(Aborted, match="coordinator does not answer"):
         writer.write([], SOURCE)
     writer.write([], SOURCE)
     assert [each.done for each in Producer.made] == [["init", "begin", "commit", "begin"], ["init", "begin", "commit"]]
+
+
+def test_who_is_told_to_stop_does_not_wait_for_offsets_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_writer, "_HUNG", 60)
+    monkeypatch.setattr(kafka_writer, "_STEP", 0.05)
+    writer = Writer({}, "w", logging.getLogger("none"))
+    writer.write([], SOURCE)
+    threading.Timer(0.2, setattr, (writer, "stopping", True)).start()
+    with pytest.raises(Fenced, match="told to stop"):
+        writer.write([], SOURCE)
+
+
+def test_who_gets_no_answer_gives_the_next_producer_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def until_done(_: Writer, call: Any, *__: Any, patience: float = 0.0) -> None:
+        waits.append(patience)
+        call(0.0)
+
+    monkeypatch.setattr(Writer, "_until_done", until_done)
+    monkeypatch.setattr(Producer, "commit_transaction", Producer.times_out)
+    writer = Writer({}, "w", logging.getLogger("none"))
+    for _ in range(4):
+        with pytest.raises(Undecided):
+            writer.write([])
+    commits = [round(wait / kafka_writer._END) for wait in waits if wait and wait != kafka_writer._OPEN]
+    assert commits == [1, 2, 4, 6]
 
 
 def test_a_transaction_that_cannot_be_aborted_did_not_happen_and_the_next_goes_by_a_new_producer() -> None:
@@ -121,17 +154,41 @@ def test_a_new_producer_goes_on_where_no_commit_was_asked_for(failing: dict[str,
     [
         {"commit": error(STATE, fatal=True)},
         {"commit": error(STATE, abort=True), "abort": error(STATE, fatal=True)},
+        {"commit": KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer", False, True))},
+    ],
+)
+def test_a_commit_that_was_asked_for_is_left_to_a_new_producer_to_decide(failing: dict[str, KafkaException]) -> None:
+    Producer.failing = failing
+    writer = Writer({}, "w", logging.getLogger("none"))
+    with pytest.raises(Undecided):
+        writer.write([], SOURCE)
+    writer.open()
+    assert [each.done for each in Producer.made] == [["init", "begin"], ["init"]]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
         {"send_offsets": error(KafkaError._FENCED, fatal=True)},
+        {"commit": error(KafkaError._FENCED, fatal=True)},
         {"send_offsets": error(STATE, abort=True), "abort": error(KafkaError._FENCED, fatal=True)},
         {"init": error(STATE, fatal=True)},
     ],
 )
-def test_who_was_fenced_or_may_have_committed_ends(failing: dict[str, KafkaException]) -> None:
+def test_who_was_fenced_ends(failing: dict[str, KafkaException]) -> None:
     Producer.failing = failing
     writer = Writer({}, "w", logging.getLogger("none"))
     with pytest.raises(Fenced):
         writer.write([], SOURCE)
     assert len(Producer.made) == 1
+
+
+def test_who_cannot_register_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_writer, "_OPEN", 0.05)
+    Producer.failing = {"init": KafkaException(KafkaError(KafkaError._TIMED_OUT, "no coordinator", False, True))}
+    writer = Writer({}, "w", logging.getLogger("none"))
+    writer.write([], SOURCE)
+    assert [each.done for each in Producer.made] == [[], ["init", "begin", "commit"]]
 
 
 def test_an_ordinary_abort_keeps_the_producer() -> None:
