@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_reader import Reader
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import Undecided, Writer
+from streams.kafka_writer import Undecided, Writer, signed
 from streams.record import Output
 from streams.session import Inputs, Place, Polled
 
@@ -81,6 +81,7 @@ class KafkaSession:
             raise SetupError(error.args[0].str(), where="TOWPATH_KAFKA", fix="see librdkafka's CONFIGURATION.md") from None
         self._lead = inputs.lead
         self._marked: set[int] = set()  # partitions whose commit metadata this session has written
+        self._commits = 0
         self._rehearsed = False
         self._closed = False
 
@@ -100,30 +101,33 @@ class KafkaSession:
         sources = offsets or dict(islice(self._reader.next.items(), 1))
         if not sources:
             raise Aborted("the session owns no partition")
-        places = [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in sources.items()]
+        self._commits += 1
+        said = signed(metadata, f"{self.token[:8]}.{self._commits}")
+        places = [TopicPartition(topic, partition, offset, said) for (topic, partition), offset in sources.items()]
         try:
             self._writer.write(outputs, places, self._reader.group)
         except Undecided as undecided:
-            self._settle(sources, str(undecided))
+            self._settle(sources, said, str(undecided))
         except Aborted:
             self._reader.rewind()
             raise
-        self._reader.advance(offsets)
+        self._reader.advance(sources, said)
         if metadata:
             self._marked.update(partition for topic, partition in offsets if topic == self._lead)
 
-    def _settle(self, offsets: Mapping[Place, int], why: str) -> None:
-        """Find out what became of a transaction that a new producer decides: the group's offsets say it."""
+    def _settle(self, offsets: Mapping[Place, int], said: str, why: str) -> None:
+        """Find out what became of a transaction that a new producer decides: the group's offsets and their signature say it."""
         self._writer.open()
-        before = {place: self._reader.next[place] for place in offsets}
+        wanted = {place: (offset, said) for place, offset in offsets.items()}
+        before = {place: self._reader.stood(place) for place in offsets}
         while (now := self._reader.stands(before)) is None:
             if self._writer.stopping:
                 raise Fenced("told to stop before the last commit was known; the next start goes by the offsets")
-        if now == offsets != before:
+        if now == wanted != before:
             _log.warning("a commit without an answer has happened: %s", why)
             return
         self._reader.rewind()
-        if now == before != offsets:
+        if now == before != wanted:
             raise Aborted(why)
         raise Fenced(f"nobody can say whether the last transaction happened: {why}")
 

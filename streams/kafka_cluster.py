@@ -43,7 +43,10 @@ def offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSp
     answers = admin.list_offsets(
         dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER
     )
-    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+    found = {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+    if min(found.values()) < 0:  # librdkafka's "not known": to begin there is to begin anywhere
+        raise KafkaException(KafkaError(KafkaError._NO_OFFSET, "a broker gave no offset"))
+    return found
 
 
 def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[Place, TopicPartition]:

@@ -27,7 +27,7 @@ from streams.kafka_cluster import ANSWER, MISSING, check_topics, committed, offs
 from streams.kafka_deaf import Belonging, Hearing
 from streams.kafka_record import record_of
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import COMMON
+from streams.kafka_writer import COMMON, unsigned
 from streams.session import Claim, Inputs, Place, Polled
 
 _READER: Final[Mapping[str, Any]] = {
@@ -107,6 +107,7 @@ class Reader:
         self._subscribed = False
         self._partitions = 0  # of the lead, when the topics were looked at last
         self.next: dict[Place, int] = {}  # where each followed input goes on after the last commit
+        self._said: dict[Place, str] = {}  # the metadata of that commit
         # The offset behind what has been handed out of each. Not asked of the follower: one whose fetching hangs says where it
         # was before it was sent back.
         self._at: dict[Place, int] = {}
@@ -152,11 +153,11 @@ class Reader:
         self._at.update(self.next)
         self._go_on(reading)
 
-    def advance(self, offsets: Mapping[Place, int]) -> None:
-        """Take `offsets` as committed."""
+    def advance(self, offsets: Mapping[Place, int], said: str) -> None:
+        """Take `offsets` as committed, with `said` as their metadata."""
         for place, offset in offsets.items():
             if place in self.next:
-                self.next[place] = offset
+                self.next[place], self._said[place] = offset, said
 
     def pause(self, partitions: Iterable[int], on: bool) -> None:
         """Stop or go on delivering the inputs of `partitions`."""
@@ -169,14 +170,18 @@ class Reader:
                 if owned.read:
                     self._go_on([partition])
 
-    def stands(self, before: Mapping[Place, int]) -> dict[Place, int] | None:
-        """Where the group stands now, for the places of `before`, which says where it stood; None if nobody answers."""
+    def stood(self, place: Place) -> tuple[int, str]:
+        """Offset and metadata that the group had there after the last commit that is known."""
+        return self.next[place], self._said[place]
+
+    def stands(self, before: Mapping[Place, tuple[int, str]]) -> dict[Place, tuple[int, str]] | None:
+        """The same as the group has it now, for the places of `before`; None if nobody answers."""
         try:
             found = self._committed([TopicPartition(*place) for place in before])
         except KafkaException as error:
             self._silent = error.args[0].str()
             return None
-        return {place: at.offset if at.offset >= 0 else before[place] for place, at in found.items()}
+        return {place: (at.offset, at.metadata or "") if at.offset >= 0 else before[place] for place, at in found.items()}
 
     def waits(self) -> str:
         """Why not all that is assigned is read yet, "" if it is. Any thread may ask."""
@@ -234,6 +239,7 @@ class Reader:
             del self._owned[partition]
             for topic in self._followed:
                 self.next.pop((topic, partition), None)
+                self._said.pop((topic, partition), None)
                 self._at.pop((topic, partition), None)
 
     def _serve_member(self) -> None:
@@ -272,8 +278,9 @@ class Reader:
             for topic in self._inputs.topics:
                 at = stands[topic, partition]
                 start[topic] = at.offset if at.offset >= 0 else earliest[topic, partition]
+                self._said[topic, partition] = at.metadata or ""
                 if topic == self._inputs.lead:
-                    metadata = at.metadata or ""
+                    metadata = unsigned(at.metadata or "")
             place = (self._inputs.table or "", partition)
             end = ends.get(place, 0)
             self._owned[partition] = _Owned(start, metadata, end, begins.get(place, 0) >= end, since[partition])

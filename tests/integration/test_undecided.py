@@ -76,28 +76,46 @@ def there(kafka: LocalKafka, topic: str) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize("happens", [True, False])
-def test_the_offsets_say_whether_it_happened(
-    session: KafkaSession, kafka: LocalKafka, topics: dict[str, str], happens: bool
+@pytest.mark.parametrize(("start", "end"), [(1, 2), (2, 2)], ids=["moved", "only parked work"])
+def test_the_offsets_say_whether_it_happened(  # fixtures and cases
+    session: KafkaSession, kafka: LocalKafka, topics: dict[str, str], happens: bool, start: int, end: int
 ) -> None:
     place, out = (topics["in"], 0), topics["out"]
     take(session, 2)
-    session.commit([Output(out, b"k", b"0")], {place: 1})
+    session.commit([Output(out, b"k", b"0")], {place: start}, "run")
     session._writer._producer = Silent(session._writer._producer, happens)
     if happens:
-        session.commit([Output(out, b"k", b"1")], {place: 2})
+        session.commit([Output(out, b"k", b"1")], {place: end}, "run")
     else:
         with pytest.raises(Aborted, match="does not answer"):
-            session.commit([Output(out, b"k", b"1")], {place: 2})
-        assert [record.value for record in take(session, 1)] == [b"2"], "it stands at its last commit again"
+            session.commit([Output(out, b"k", b"1")], {place: end}, "run")
+        assert [record.value for record in take(session, 2 - start)] == [b"2"][: 2 - start], (
+            "it stands at its last commit again"
+        )
     assert there(kafka, out) == ([b"0", b"1"] if happens else [b"0"])
-    session.commit([Output(out, b"k", b"2")], {place: 2})
+    session.commit([Output(out, b"k", b"2")], {place: 2}, "run")
     assert there(kafka, out)[-1] == b"2", "the session goes on"
 
 
-def test_what_no_offset_can_say_ends_the_session(session: KafkaSession, topics: dict[str, str]) -> None:
+def test_the_first_commit_of_a_group_may_be_without_an_answer(session: KafkaSession, topics: dict[str, str]) -> None:
+    take(session, 2)
+    session._writer._producer = Silent(session._writer._producer, False)
+    with pytest.raises(Aborted):
+        session.commit([], {(topics["in"], 0): 1}, "run")
+
+
+def test_where_another_has_moved_on_nobody_can_say(session: KafkaSession, topics: dict[str, str]) -> None:
     place = (topics["in"], 0)
     take(session, 2)
-    session.commit([], {place: 1})
-    session._writer._producer = Silent(session._writer._producer, False)
+    session.commit([], {place: 1}, "run")
+
+    class Overtaken(Silent):
+        """And meanwhile the partition's next owner commits."""
+
+        def commit_transaction(self, timeout: float) -> None:
+            session._reader._member.commit(offsets=[TopicPartition(*place, 2, "run")], asynchronous=False)
+            super().commit_transaction(timeout)
+
+    session._writer._producer = Overtaken(session._writer._producer, False)
     with pytest.raises(Fenced, match="nobody can say"):
-        session.commit([Output(topics["out"], b"k", b"1")], {place: 1})
+        session.commit([Output(topics["out"], b"k", b"1")], {place: 2}, "run")
