@@ -5,6 +5,7 @@ place can commit nothing, whatever it still holds in its hands.
 """
 
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,10 +17,12 @@ from confluent_kafka import KafkaException, TopicPartition
 from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_reader import Reader
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import Undecided, Writer, signed
+from streams.kafka_writer import Undecided, Writer
 from streams.record import Output
-from streams.session import Inputs, Place, Polled
+from streams.session import Inputs, Place, Polled, happened, signed
 
+_PAUSE: Final = 0.01  # seconds, doubled with each transaction in a row that did not happen
+_LONGEST: Final = 1.0
 _EVERY: Final = 30.0  # seconds in which the same complaint is made once
 
 
@@ -82,6 +85,7 @@ class KafkaSession:
         self._lead = inputs.lead
         self._marked: set[int] = set()  # partitions whose commit metadata this session has written
         self._commits = 0
+        self._aborts = 0  # in a row
         self._rehearsed = False
         self._closed = False
 
@@ -110,7 +114,10 @@ class KafkaSession:
             self._settle(sources, said, str(undecided))
         except Aborted:
             self._reader.rewind()
+            self._aborts += 1  # who is out of the group may hear of it later than its coordinator: do not run against that
+            time.sleep(min(_PAUSE * 2**self._aborts, _LONGEST))
             raise
+        self._aborts = 0
         self._reader.advance(sources, said)
         if metadata:
             self._marked.update(partition for topic, partition in offsets if topic == self._lead)
@@ -123,13 +130,14 @@ class KafkaSession:
         while (now := self._reader.stands(before)) is None:
             if self._writer.stopping:
                 raise Fenced("told to stop before the last commit was known; the next start goes by the offsets")
-        if now == wanted != before:
+        done = happened(before, wanted, now)
+        if done:
             _log.warning("a commit without an answer has happened: %s", why)
             return
         self._reader.rewind()
-        if now == before != wanted:
-            raise Aborted(why)
-        raise Fenced(f"nobody can say whether the last transaction happened: {why}")
+        if done is None:
+            self.token = uuid.uuid4().hex
+        raise Aborted(why if done is not None else f"{why}; meanwhile its partitions have got another owner")
 
     def pause(self, partitions: Iterable[int]) -> None:
         """See `Session.pause`."""

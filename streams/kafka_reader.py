@@ -27,8 +27,8 @@ from streams.kafka_cluster import ANSWER, MISSING, check_topics, committed, offs
 from streams.kafka_deaf import Belonging, Hearing
 from streams.kafka_record import record_of
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import COMMON, unsigned
-from streams.session import Claim, Inputs, Place, Polled
+from streams.kafka_writer import COMMON
+from streams.session import Claim, Inputs, Place, Polled, unsigned
 
 _READER: Final[Mapping[str, Any]] = {
     **COMMON,

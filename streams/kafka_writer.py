@@ -44,7 +44,6 @@ _END: Final = 10.0  # seconds for the end of a transaction: a client may look fo
 _LONGER: Final = 6  # so many times as long at most for the producers after one that got no answer: brokers may be slow
 _OPEN: Final = 30.0  # seconds for a producer to register, before a new one tries
 _REST: Final = 60.0  # seconds until a producer that was replaced is destroyed
-_SIGN: Final = " #"
 _OUSTED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _SENDING: Final = frozenset({KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER})  # befalls records on their way, before any commit
 
@@ -215,13 +214,3 @@ def _bury(producer: Producer) -> None:
     with suppress(KafkaException):
         producer.purge()
     time.sleep(_REST)
-
-
-def signed(metadata: str, by: str) -> str:
-    """The metadata of a commit, with the name of that commit: so it is known again where its offsets move nothing."""
-    return f"{metadata}{_SIGN}{by}" if metadata else ""
-
-
-def unsigned(metadata: str) -> str:
-    """The metadata of a commit without the name."""
-    return metadata.partition(_SIGN)[0]

@@ -15,7 +15,7 @@ from streams.memory_broker import Clock, Crashed, ManualClock, MemoryBroker, Rep
 from streams.memory_group import Membership, UnknownMember
 from streams.memory_log import Position
 from streams.record import Output
-from streams.session import Claim, Inputs, Place, Polled
+from streams.session import Claim, Inputs, Place, Polled, happened, signed, unsigned
 
 __all__ = ["Clock", "Crashed", "ManualClock", "MemoryBroker", "MemorySession"]
 
@@ -47,6 +47,7 @@ class MemorySession:
         self._member: Membership | None = None
         self._owned: dict[int, _Owned] = {}
         self._turn = 0
+        self._commits = 0
         self._over = ""
         self.token = f"{transactional_id}/{self._producer.life}"
 
@@ -71,7 +72,9 @@ class MemorySession:
         and the process does not know that yet.
         """
         self._check_alive()
-        positions = {place: Position(offset, metadata) for place, offset in offsets.items()}
+        self._commits += 1
+        said = signed(metadata, f"{self.token}.{self._commits}")
+        positions = {place: Position(offset, said) for place, offset in offsets.items()}
         try:
             yield from self._transact(outputs, positions)
         except ReplyLost:
@@ -171,7 +174,7 @@ class MemorySession:
             owned.claimed = True
             owned.committed = positions
             owned.reading = {topic: position.offset for topic, position in positions.items()}
-            polled.gained.append(Claim(partition, dict(owned.reading), positions[self._inputs.lead].metadata))
+            polled.gained.append(Claim(partition, dict(owned.reading), unsigned(positions[self._inputs.lead].metadata)))
 
     def _read_inputs(self, polled: Polled, limit: int) -> None:
         """Each input of each partition in turn; the next poll begins with another one, so that none starves."""
@@ -222,13 +225,22 @@ class MemorySession:
         self._producer = self._broker.producer(self._id)
         before = {(topic, partition): self._owned[partition].committed[topic] for topic, partition in positions}
         now = {place: self._broker.position(self._group_name, place) for place in positions}
-        if before != positions and now == positions:
+        try:
+            done = happened(_stands(before), _stands(positions), _stands(now))
+        except Fenced as error:
+            self._over = str(error)
+            raise
+        if done:
             return
         self._rewind()
-        if before != positions and now == before:
-            raise Aborted("the transaction whose reply was lost did not happen")
-        self._over = "nobody can say whether the transaction whose reply was lost did happen"
-        raise Fenced(self._over)
+        if done is None:
+            self.token = f"{self._id}/{self._producer.life}"
+        raise Aborted("the transaction whose reply was lost did not happen, or is another's to worry about")
+
+
+def _stands(positions: Mapping[Place, Position | None]) -> dict[Place, tuple[int, str]]:
+    """Offsets and metadata; -1 where a transaction of another owner is about to move them."""
+    return {place: (at.offset, at.metadata) if at is not None else (-1, "") for place, at in positions.items()}
 
 
 def _check_topics(broker: MemoryBroker, inputs: Inputs) -> None:

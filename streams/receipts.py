@@ -62,13 +62,15 @@ class Receipts:
         self._own = (names.dlq(topology, stage), names.cases(topology))
         self._key = stage.encode()
         self._encode = codec.encoder(Receipt)
-        self._sequence = 0
+        self._session, self._sequence = "", 0
 
     def write(self, session: str, work: Work, consumed: int, moved: Mapping[Place, tuple[int, int]]) -> Output:
         """The receipt of a transaction that consumed so many records; `moved` are its offsets, from and to.
 
         It is the same again until `kept` says that the transaction has happened.
         """
+        if session != self._session:
+            self._session, self._sequence = session, 0
         outputs = {topic: count for topic, count in work.sent.items() if topic not in self._own}
         cycle = work.cycle
         receipt = Receipt(

@@ -7,14 +7,19 @@ p of every *other* input and of the *table* (the parking table: compacted, resto
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
+from streams.errors import Fenced
 from streams.record import Output, Record
 
 Place = tuple[str, int]
 """A topic and a partition."""
+
+
+_SIGN: Final = " #"
+_Stand = tuple[int, str]  # offset and metadata
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -62,8 +67,13 @@ class Polled(msgspec.Struct):
 class Session(Protocol):
     """One member of a stage's group with one transactional producer. Calls block; one thread at a time may call."""
 
-    token: str
-    """Names this life of the session: unique in every process and start."""
+    @property
+    def token(self) -> str:
+        """Names this life of the session: unique in every process and start.
+
+        A commit of which nobody can say whether it happened ends that life, and another begins.
+        """
+        ...
 
     def poll(self, limit: int, timeout: float) -> Polled:
         """Up to `limit` records; waits at most `timeout` seconds for the first.
@@ -91,3 +101,27 @@ class Session(Protocol):
     def close(self) -> None:
         """Leave the group and let go of everything. Never raises; a second call does nothing."""
         ...
+
+
+def signed(metadata: str, by: str) -> str:
+    """The metadata of a commit with the name of that commit: so it is known again where its offsets move nothing."""
+    return f"{metadata}{_SIGN}{by}" if metadata else ""
+
+
+def unsigned(metadata: str) -> str:
+    """The metadata of a commit without the name."""
+    return metadata.partition(_SIGN)[0]
+
+
+def happened(before: Mapping[Place, _Stand], wanted: Mapping[Place, _Stand], now: Mapping[Place, _Stand]) -> bool | None:
+    """Whether a transaction has: from where the group stood before, was to stand, and stands now that it is decided.
+
+    A transaction is all or nothing, so one place says it. None: in each of its places somebody else has committed since, so
+    that none is the session's any more. Raises `Fenced` for one that would not be known again: unsigned, and moving nothing.
+    """
+    telling = [place for place in wanted if wanted[place] != before[place]]
+    if not telling:
+        raise Fenced("nobody can say whether the last transaction happened")
+    if any(now[place] == wanted[place] for place in telling):
+        return True
+    return False if any(now[place] == before[place] for place in telling) else None

@@ -93,9 +93,13 @@ class TracedSession:
     """A session whose transactions are spans; see `Session`."""
 
     def __init__(self, session: Session, traces: StageTraces) -> None:
-        self.token = session.token
         self._session = session
         self._traces = traces
+
+    @property
+    def token(self) -> str:
+        """See `Session`."""
+        return self._session.token
 
     def poll(self, limit: int, timeout: float) -> Polled:
         """See `Session`."""

@@ -104,7 +104,7 @@ def test_the_first_commit_of_a_group_may_be_without_an_answer(session: KafkaSess
         session.commit([], {(topics["in"], 0): 1}, "run")
 
 
-def test_where_another_has_moved_on_nobody_can_say(session: KafkaSession, topics: dict[str, str]) -> None:
+def test_where_another_owner_has_moved_on_a_new_life_begins(session: KafkaSession, topics: dict[str, str]) -> None:
     place = (topics["in"], 0)
     take(session, 2)
     session.commit([], {place: 1}, "run")
@@ -117,5 +117,16 @@ def test_where_another_has_moved_on_nobody_can_say(session: KafkaSession, topics
             super().commit_transaction(timeout)
 
     session._writer._producer = Overtaken(session._writer._producer, False)
-    with pytest.raises(Fenced, match="nobody can say"):
+    life = session.token
+    with pytest.raises(Aborted, match="another owner"):
         session.commit([Output(topics["out"], b"k", b"1")], {place: 2}, "run")
+    assert session.token != life, "a receipt of the old life may be there or not"
+
+
+def test_a_commit_that_would_not_be_known_again_ends_the_session(session: KafkaSession, topics: dict[str, str]) -> None:
+    place = (topics["in"], 0)
+    take(session, 2)
+    session.commit([], {place: 1})
+    session._writer._producer = Silent(session._writer._producer, False)
+    with pytest.raises(Fenced, match="nobody can say"):
+        session.commit([Output(topics["out"], b"k", b"1")], {place: 1})

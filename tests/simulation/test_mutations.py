@@ -7,7 +7,7 @@ from streams.simulator.campaign import scheduled
 from tests.simulation.mutations import MUTATIONS, RARE, Mutation
 from tests.simulation.test_simulator import kit
 
-SEEDS = 60
+SEEDS = 100
 
 
 @pytest.mark.parametrize("mutation", [each for each in MUTATIONS if each not in RARE], ids=lambda each: str(each.__name__))
