@@ -11,6 +11,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+_WAITS: Final = frozenset(
+    {"wait-join", "wait-sync"}
+)  # the classic protocol's: an answer comes when all others have
+
 Role = Literal["member", "follower", "producer"]
 _EVERY: Final = 5_000  # milliseconds
 _SILENT: Final = 20.0  # seconds; a broker may ask for a heartbeat every 15 s at most (group.consumer.max.heartbeat.interval.ms)
@@ -106,5 +110,7 @@ def _astray(group: _Group, coordinator: _Broker | None) -> str:
         return f"its coordinator is not there: {group.state}"
     if "unassign" in group.join_state:
         return f"it gives up partitions: {group.join_state}"
-    idle = coordinator.rxidle / 1e6 if coordinator is not None else 0.0
+    if group.join_state in _WAITS or coordinator is None:
+        return ""
+    idle = coordinator.rxidle / 1e6
     return f"the coordinator has said nothing for {idle:.0f} s" if idle > _SILENT else ""
