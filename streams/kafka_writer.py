@@ -127,8 +127,8 @@ class Writer:
         self._opened = self._undecided = self._asked = False
 
     def _begin(self) -> None:
-        self._producer.begin_transaction()
         self._undecided, self._asked = True, False
+        self._producer.begin_transaction()
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         produce = self._producer.produce

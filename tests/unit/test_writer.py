@@ -47,6 +47,7 @@ class Producer:
         self.done.append("init")
 
     def begin_transaction(self) -> None:
+        self._may("begin")
         self.done.append("begin")
 
     def commit_transaction(self, _: float) -> None:
@@ -181,6 +182,14 @@ def test_who_was_fenced_ends(failing: dict[str, KafkaException]) -> None:
     with pytest.raises(Fenced):
         writer.write([], SOURCE)
     assert len(Producer.made) == 1
+
+
+def test_a_transaction_that_cannot_begin_after_a_commit_did_not_happen() -> None:
+    writer = Writer({}, "w", logging.getLogger("none"))
+    writer.write([])
+    Producer.failing = {"begin": error(STATE, fatal=True)}
+    with pytest.raises(Aborted):
+        writer.write([])
 
 
 def test_who_cannot_register_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
