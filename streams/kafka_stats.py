@@ -11,9 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-_WAITS: Final = frozenset(
-    {"wait-join", "wait-sync"}
-)  # the classic protocol's: an answer comes when all others have
+_WAITS: Final = frozenset({"wait-join", "wait-sync"})  # the classic protocol's: an answer comes when all others have
 
 Role = Literal["member", "follower", "producer"]
 _EVERY: Final = 5_000  # milliseconds

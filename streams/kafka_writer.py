@@ -41,8 +41,8 @@ _CONSUMER: Final = frozenset({"group.protocol"})  # the one property of a consum
 _STEP: Final = 1.0  # seconds that one call may block, so that a stop is noticed between two
 _HUNG: Final = 5.0  # seconds after which a call that was to take one will not come back
 _END: Final = 10.0  # seconds for the end of a transaction: a client may look for a coordinator in vain that a new one finds
-_LONGER: Final = 6  # so many times as long at most for the producers after one that got no answer: brokers may be slow
-_OPEN: Final = 30.0  # seconds for a producer to register, before a new one tries
+_LONGER: Final = 3  # so many times as long at most for the producers after one that got no answer: brokers may be slow
+_OPEN: Final = 15.0  # seconds for a producer to register, before a new one tries
 _REST: Final = 60.0  # seconds until a producer that was replaced is destroyed
 _OUSTED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _SENDING: Final = frozenset({KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER})  # befalls records on their way, before any commit
@@ -98,6 +98,7 @@ class Writer:
             with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
                 self._undo(error)
         except TimeoutError:
+            self._log.warning("the coordinator does not answer: a new producer goes on")
             self._replace()
 
     def open(self) -> None:
@@ -106,6 +107,7 @@ class Writer:
             try:
                 self._until_done(self._producer.init_transactions, patience=_OPEN)
             except TimeoutError:  # the broker is away, or this client does not find it again: a new one does
+                self._log.warning("a producer could not register in %.0f s: a new one tries", _OPEN)
                 self._replace()
                 continue
             self._opened = True

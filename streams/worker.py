@@ -48,7 +48,7 @@ from streams.version import code_version
 
 log = logging.getLogger("towpath.worker")
 
-_DRAIN: Final = 6.0  # seconds for the cycle at work to end, of the 10 that SIGTERM leaves
+_DRAIN: Final = 5.0  # seconds for the cycle at work to end, of the 10 that SIGTERM leaves
 _LEAVE: Final = 2.0  # seconds to leave the group after that
 _WATCH: Final = 1.0  # seconds between two looks at what the handlers are doing
 

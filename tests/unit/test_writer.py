@@ -112,7 +112,7 @@ def test_who_gets_no_answer_gives_the_next_producer_more_time(monkeypatch: pytes
         with pytest.raises(Undecided):
             writer.write([])
     commits = [round(wait / kafka_writer._END) for wait in waits if wait and wait != kafka_writer._OPEN]
-    assert commits == [1, 2, 4, 6]
+    assert commits == [1, 2, 3, 3]
 
 
 def test_a_transaction_that_cannot_be_aborted_did_not_happen_and_the_next_goes_by_a_new_producer() -> None:
