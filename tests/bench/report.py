@@ -66,11 +66,11 @@ def draw() -> None:
     """The pictures, by the peers' environment: matplotlib is none of Towpath's. What is drawn is what `results.json` says."""
     try:
         done = subprocess.run([PEERS / "python", "-m", "tests.bench.plots", DOCS], cwd=DOCS.parents[1], check=False)
-        failed = done.returncode != 0
     except OSError:
-        failed = True
-    if failed:
         sys.stderr.write("no pictures: matplotlib is missing; run `make .peers/.ready`\n")
+        return
+    if done.returncode != 0:
+        sys.stderr.write("not all pictures could be drawn: see above\n")
 
 
 def page(results: dict[str, Any]) -> str:
