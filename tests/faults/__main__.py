@@ -14,6 +14,7 @@ import pytest
 from tests.faults.arena import Arena, Round
 from tests.faults.kinds import FAULTS
 from tests.faults.page import Result, result, write
+from tests.faults.shop import Stuck
 from tests.support.workers import ROOT
 
 
@@ -42,6 +43,9 @@ def _run(names: list[str], results: list[Result]) -> None:
                 found = result(name, played)
             except pytest.skip.Exception as skip:
                 found = result(name, Round(), str(skip))
+            except Stuck as stuck:
+                sys.stderr.write(f"  {stuck}: that says nothing of the flow; once more, on a new cluster\n")
+                return
             sys.stderr.write(f"  {found.line()}\n")
             results.append(found)
             write([found])

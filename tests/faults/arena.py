@@ -31,6 +31,7 @@ MODULE: Final = "topologies.orders"
 BUSY: Final = tuple(stage.name for stage in orders.stages if stage.name != "delivery")  # nobody subscribes
 _PATIENCE: Final = 120.0  # seconds
 _STILL: Final = 90.0  # seconds without any record; an attempt may wait for 60
+_LATE: Final = 15.0  # seconds for what a round has left
 _PSP: Final = '{"busy": 0.03}'
 
 
@@ -112,6 +113,7 @@ class Arena:
         A round in which nothing moves any more for `patience` seconds ends there, and says what is left.
         """
         self.round = result = Round()
+        self._quiet()
         began, before = time.monotonic(), collect.ends(self.committed)
         lives = {worker.name: len(worker.ends) for worker in self.crew.workers}
         self.shop.open()
@@ -123,12 +125,28 @@ class Arena:
         finally:
             self.shop.shut()
         self._settle(patience)
-        for reader in (self.committed, self.uncommitted):
-            reader.to_end()
+        self._read()
+        while not result.stands and self._left():  # readers may be late as well, and not have seen an input until now
+            self._settle(patience)
+            self._read()
+        self._read()  # the receipts of the last transactions: they may be younger than the inputs that they speak of
         self._judge(result, before)
         result.ends = [end for worker in self.crew.workers for end in worker.ends[lives.get(worker.name, 0) :]]
         result.seconds = time.monotonic() - began
         return result
+
+    def _quiet(self) -> None:
+        """Wait until nothing comes for a second: what the round before has left (a payment that waited) is not of this one."""
+        deadline = time.monotonic() + _LATE
+        count = -1
+        while count != (count := self.committed.count(*collect.TOPICS)) and time.monotonic() < deadline:
+            self.last(1.0)
+            self._read()
+
+    def _read(self) -> None:
+        """Read to the end of everything."""
+        for reader in (self.committed, self.uncommitted):
+            reader.to_end()
 
     def _settle(self, patience: float) -> None:
         """Wait until every order has come to its end and no stage has anything left, or until nothing moves any more."""
