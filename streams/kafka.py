@@ -128,8 +128,7 @@ class KafkaSession:
         wanted = {place: (offset, said) for place, offset in offsets.items()}
         before = {place: self._reader.stood(place) for place in offsets}
         while (now := self._reader.stands(before)) is None:
-            if self._writer.stopping:
-                raise Fenced("told to stop before the last commit was known; the next start goes by the offsets")
+            self._writer.check_stopping()
         done = happened(before, wanted, now)
         if done:
             _log.warning("a commit without an answer has happened: %s", why)

@@ -82,11 +82,11 @@ class Belonging:
         answered = self._asked is not None and self._asked.done() and self._asked.exception() is None
         self._looks = self._looks + answered if astray else 0
         self._admin, self._asked = None, None
-        if astray and self._looks < _MISSED:
+        if self._looks >= _MISSED:
+            self._looks = 0
+            return True
+        if astray:
             self._admin = AdminClient(self._properties, logger=self._log)
             with suppress(KafkaException):
                 self._asked = self._admin.describe_cluster(request_timeout=_ANSWER)
-        if self._looks < _MISSED:
-            return False
-        self._looks = 0
-        return True
+        return False

@@ -178,8 +178,7 @@ class Reader:
         """The same as the group has it now, for the places of `before`; None if nobody answers."""
         try:
             found = self._committed([TopicPartition(*place) for place in before])
-        except KafkaException as error:
-            self._silent = error.args[0].str()
+        except KafkaException:
             return None
         return {place: (at.offset, at.metadata or "") if at.offset >= 0 else before[place] for place, at in found.items()}
 
@@ -280,7 +279,7 @@ class Reader:
                 start[topic] = at.offset if at.offset >= 0 else earliest[topic, partition]
                 self._said[topic, partition] = at.metadata or ""
                 if topic == self._inputs.lead:
-                    metadata = unsigned(at.metadata or "")
+                    metadata = unsigned(self._said[topic, partition])
             place = (self._inputs.table or "", partition)
             end = ends.get(place, 0)
             self._owned[partition] = _Owned(start, metadata, end, begins.get(place, 0) >= end, since[partition])

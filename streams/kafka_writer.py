@@ -180,9 +180,10 @@ class Writer:
                     raise
                 if time.monotonic() > deadline:
                     raise TimeoutError from error
-                self._check_stopping()
+                self.check_stopping()
 
-    def _check_stopping(self) -> None:
+    def check_stopping(self) -> None:
+        """Raise `Fenced` if the session is told to stop."""
         if self.stopping:
             raise Fenced("told to stop while the broker was away; the next start goes by what was committed")
 
@@ -207,7 +208,7 @@ class Writer:
         while (left := deadline - time.monotonic()) > 0:
             with suppress(TimeoutError):
                 return answer.result(min(left, _STEP))
-            self._check_stopping()
+            self.check_stopping()
         raise TimeoutError
 
 

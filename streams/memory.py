@@ -76,9 +76,10 @@ class MemorySession:
         said = signed(metadata, f"{self.token}.{self._commits}")
         positions = {place: Position(offset, said) for place, offset in offsets.items()}
         try:
-            yield from self._transact(outputs, positions)
-        except ReplyLost:
-            self._settle(positions)
+            try:
+                yield from self._transact(outputs, positions)
+            except ReplyLost:
+                self._settle(positions)
         except Aborted:
             self._rewind()
             raise
@@ -225,14 +226,9 @@ class MemorySession:
         self._producer = self._broker.producer(self._id)
         before = {(topic, partition): self._owned[partition].committed[topic] for topic, partition in positions}
         now = {place: self._broker.position(self._group_name, place) for place in positions}
-        try:
-            done = happened(_stands(before), _stands(positions), _stands(now))
-        except Fenced as error:
-            self._over = str(error)
-            raise
+        done = happened(_stands(before), _stands(positions), _stands(now))
         if done:
             return
-        self._rewind()
         if done is None:
             self.token = f"{self._id}/{self._producer.life}"
         raise Aborted("the transaction whose reply was lost did not happen, or is another's to worry about")

@@ -139,7 +139,8 @@ class Arena:
         """Wait until nothing comes for a second: what the round before has left (a payment that waited) is not of this one."""
         deadline = time.monotonic() + _LATE
         count = -1
-        while count != (count := self.committed.count(*collect.TOPICS)) and time.monotonic() < deadline:
+        while (now := self.committed.count(*collect.TOPICS)) != count and time.monotonic() < deadline:
+            count = now
             self.last(1.0)
             self._read()
 

@@ -40,10 +40,9 @@ Marks = dict[tuple[str, int], int]
 def ends(reader: Tap) -> Marks:
     """After the last record of each partition that has come.
 
-    Receipts first: one that comes meanwhile is not left out beside the input that it speaks of.
+    Receipts, the last of `TOPICS`, first: one that comes meanwhile is not left out beside the input that it speaks of.
     """
-    topics = (RECEIPTS, *reversed(TOPICS[:-1]))
-    return {(topic, record.partition): record.offset + 1 for topic in topics for record in reader.records[topic]}
+    return {(topic, record.partition): record.offset + 1 for topic in reversed(TOPICS) for record in reader.records[topic]}
 
 
 def committed(bootstrap: str, partitions: int) -> dict[tuple[str, str, int], int]:
