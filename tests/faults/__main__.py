@@ -8,9 +8,11 @@ import json
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
+from streams.history import Anomaly
 from tests.faults.arena import Arena, Round
 from tests.faults.kinds import FAULTS
 from tests.faults.page import Result, result, write
@@ -66,9 +68,15 @@ def _keep(arena: Arena, name: str) -> None:
         (home / f"{worker.name}.log").write_text(worker.log)
     for node in arena.cluster.nodes:
         shutil.copy(node.log, home / f"node{node.number}.log")
-    (home / "anomalies").write_text("\n".join(f"{each.kind}\t{each.where}\t{each.text}" for each in arena.round.anomalies))
     (home / "notes").write_text("\n".join(arena.round.notes))
+    _tell(home / "anomalies", arena.round.anomalies)
+    if arena.round.anomalies:  # is it so, or have the readers missed something?
+        _tell(home / "anomalies-read-anew", arena.judged_anew())
     sys.stderr.write(f"  logs are in {home}\n")
+
+
+def _tell(file: Path, anomalies: list[Anomaly]) -> None:
+    file.write_text("".join(f"{each.kind}\t{each.where}\t{each.text}\n" for each in anomalies))
 
 
 if __name__ == "__main__":

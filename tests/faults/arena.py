@@ -38,14 +38,17 @@ _PSP: Final = '{"busy": 0.03}'
 class Round(msgspec.Struct):
     """What came of one.
 
-    `recoveries` are in seconds, one for each time that the fault struck; `ends` are exit codes; `failure` is a traceback: the
-    fault did not go as it should, or the flow did not recover from it. `stands` says what was left when nothing moved any more.
+    `recoveries` are in seconds, one for each time that the fault struck: until every stage has committed again on each of its
+    partitions; `firsts` are the same until every stage has committed at all. `ends` are exit codes; `failure` is a traceback:
+    the fault did not go as it should, or the flow did not recover from it. `stands` says what was left when nothing moved any
+    more.
     """
 
     orders: int = 0
     records: int = 0
     undone: int = 0
     recoveries: list[float] = []
+    firsts: list[float] = []
     ends: list[int] = []
     notes: list[str] = []
     failure: str = ""
@@ -63,6 +66,7 @@ class Arena:
         self._undo = contextlib.ExitStack()
         self.partitions = orders.partitions
         self.round = Round()
+        self._before: collect.Marks = {}  # where the round has begun
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
@@ -114,7 +118,7 @@ class Arena:
         """
         self.round = result = Round()
         self._quiet()
-        began, before = time.monotonic(), collect.ends(self.committed)
+        began, self._before = time.monotonic(), collect.ends(self.committed)
         lives = {worker.name: len(worker.ends) for worker in self.crew.workers}
         self.shop.open()
         try:
@@ -130,7 +134,7 @@ class Arena:
             self._settle(patience)
             self._read()
         self._read()  # the receipts of the last transactions: they may be younger than the inputs that they speak of
-        self._judge(result, before)
+        self._judge(result)
         result.ends = [end for worker in self.crew.workers for end in worker.ends[lives.get(worker.name, 0) :]]
         result.seconds = time.monotonic() - began
         return result
@@ -156,7 +160,7 @@ class Arena:
             if (now := self.committed.count(*collect.TOPICS)) != count:
                 count, since = now, time.monotonic()
             if time.monotonic() - since > patience:
-                known = [*self._left(), *self._behind(), *collect.open_transactions(self.cluster.direct)]
+                known = dict.fromkeys([*self._left(), *self._behind(), *collect.open_transactions(self.cluster.direct)])
                 self.round.stands = "; ".join(known)
                 return
             self.last(0.5)
@@ -168,14 +172,22 @@ class Arena:
         missing = set(self.shop.sent) - {record.key for record in records[collect.TOLD]} - dead
         if missing:
             return [f"{len(missing)} of {len(self.shop.sent)} orders have no end"]
-        return self._behind()
+        return self._behind() or collect.open_transactions(self.cluster.direct)
 
     def _behind(self) -> list[str]:
         return collect.behind(self.committed, collect.committed(self.cluster.direct, self.partitions))
 
-    def _judge(self, result: Round, before: collect.Marks) -> None:
+    def judged_anew(self) -> list[Anomaly]:
+        """What is wrong with the last round by readers that have read everything from its beginning."""
+        again = Round(stands=self.round.stands)
+        self.reread()
+        self._read()
+        self._judge(again)
+        return again.anomalies
+
+    def _judge(self, result: Round) -> None:
         offsets = collect.committed(self.cluster.direct, self.partitions)
-        history = collect.history(self.committed, self.uncommitted, offsets, before)
+        history = collect.history(self.committed, self.uncommitted, offsets, self._before)
         history.effects = collect.effects(self.psp)
         if result.stands:  # what has not come to its end is under way, not lost; stock and money are in the midst of it
             history.ends = {}
@@ -230,32 +242,39 @@ class Arena:
         until = time.monotonic() + seconds
         self.wait(lambda: time.monotonic() >= until, seconds + 60, "time stands still")
 
-    def recovered(self, since: float, patience: float = _PATIENCE) -> float:
-        """Wait until every stage has committed again on each of its partitions. Seconds from `since` to the last of these."""
+    def recovered(self, since: float, patience: float = _PATIENCE) -> tuple[float, float]:
+        """Wait until every stage has committed again on each of its partitions.
+
+        Seconds from `since` until every stage had committed, and until the last of its partitions.
+        """
         missing = {(stage, number) for stage in BUSY for number in range(self.partitions)}
         arrived, records = self.committed.arrived[collect.RECEIPTS], self.committed.records[collect.RECEIPTS]
         at = len(records)
         while at and arrived[at - 1] > since:
             at -= 1
-        when = since
+        last = since
+        stages = dict.fromkeys(BUSY, 0.0)
 
         def done() -> bool:
-            nonlocal at, when
+            nonlocal at, last
             while at < len(records) and missing:
                 receipt = collect.CONTRACTS.decode(records[at].value)
                 reached = {(receipt["stage"], span["partition"]) for span in receipt["ranges"]} & missing
                 if reached:
                     missing.difference_update(reached)
-                    when = arrived[at]
+                    last = arrived[at]
+                    stages[receipt["stage"]] = stages[receipt["stage"]] or last
                 at += 1
             return not missing
 
         self.wait(done, patience, "not every partition is at work again", lambda: f"{sorted(missing)}\n{self.crew.logs()}")
-        return when - since
+        return max(stages.values()) - since, last - since
 
     def struck(self, since: float) -> None:
         """Wait for the recovery from a fault that ended at `since`, and note how long it took."""
-        self.round.recoveries.append(self.recovered(since))
+        first, last = self.recovered(since)
+        self.round.firsts.append(first)
+        self.round.recoveries.append(last)
 
     def note(self, text: str) -> None:
         """Something for the page."""

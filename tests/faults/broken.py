@@ -22,7 +22,7 @@ _commit = KafkaSession.commit
 def _twice(self: KafkaSession, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
     places = [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets.items()]
     with suppress(KafkaException):  # a rebalance: the transaction fails as well
-        self._reader._member.commit(offsets=places, asynchronous=False)
+        self._reader._member._consumer.commit(offsets=places, asynchronous=False)
     time.sleep(_WINDOW)
     _commit(self, outputs, offsets, metadata)
 

@@ -71,7 +71,10 @@ def behind(reader: Tap, offsets: Mapping[tuple[str, str, int], int]) -> list[str
 
 
 def open_transactions(bootstrap: str) -> list[str]:
-    """Where committed readers cannot get to the end: a transaction that nobody has ended."""
+    """Where committed readers do not get to the end yet.
+
+    A transaction's markers come to each partition by themselves: a group's offsets may be committed, and the receipt not yet.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     known = admin.list_topics(timeout=20).topics
     places = [TopicPartition(topic, number) for topic in TOPICS for number in known[topic].partitions]

@@ -5,6 +5,7 @@ The one rule: the cluster is whole again before a fault counts as over, unless t
 
 import random
 import time
+from typing import Final
 
 from confluent_kafka.cimpl import NewPartitions
 
@@ -12,18 +13,21 @@ from tests.faults import collect
 from tests.faults.arena import Arena
 from tests.faults.cluster import Node
 
+_CALM: Final = 8.0  # seconds; a broker that has just come back keeps the machine busy, and the next death is to be one by itself
 _OFFSETS, _TRANSACTIONS = "__consumer_offsets", "__transaction_state"
 
 
 def killed(arena: Arena, times: int = 6) -> None:
     """kill -9 of a broker, each in turn; it comes back when the flow has recovered without it."""
     for turn in range(times):
+        arena.last(_CALM)
         kill(arena, arena.cluster.nodes[turn % 3])
 
 
 def controller_killed(arena: Arena, times: int = 3) -> None:
     """kill -9 of the node that is the active controller (and a broker)."""
     for _ in range(times):
+        arena.last(_CALM)
         kill(arena, arena.cluster.controller())
 
 
