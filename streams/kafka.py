@@ -53,8 +53,9 @@ class OncePerWhile(logging.Filter):
         return True
 
 
-_log = logging.getLogger("towpath.kafka")
-_log.addFilter(OncePerWhile())
+log = logging.getLogger("towpath.kafka")
+_librdkafka: Final = logging.getLogger("towpath.librdkafka")
+_librdkafka.addFilter(OncePerWhile())
 
 
 class KafkaSession:
@@ -78,8 +79,8 @@ class KafkaSession:
         self.statistics = Statistics()
         try:
             sending = {**self.statistics.properties("producer"), **properties}
-            self._writer = Writer(sending, transactional_id, _log, outputs)
-            self._reader = Reader(inputs, properties, group, _log, self._let_go, self.statistics)
+            self._writer = Writer(sending, transactional_id, _librdkafka, outputs)
+            self._reader = Reader(inputs, properties, group, _librdkafka, self._let_go, self.statistics)
         except KafkaException as error:
             raise SetupError(error.args[0].str(), where="TOWPATH_KAFKA", fix="see librdkafka's CONFIGURATION.md") from None
         self._lead = inputs.lead
@@ -102,7 +103,7 @@ class KafkaSession:
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
         """One transaction; see `Session.commit`."""
         # Without offsets librdkafka asks no broker about the generation: a position that stays put goes with such a commit.
-        sources = offsets or dict(islice(self._reader.next.items(), 1))
+        sources = offsets or {place: offset for place, (offset, _) in islice(self._reader.stood.items(), 1)}
         if not sources:
             raise Aborted("the session owns no partition")
         self._commits += 1
@@ -126,12 +127,12 @@ class KafkaSession:
         """Find out what became of a transaction that a new producer decides: the group's offsets and their signature say it."""
         self._writer.open()
         wanted = {place: (offset, said) for place, offset in offsets.items()}
-        before = {place: self._reader.stood(place) for place in offsets}
+        before = {place: self._reader.stood[place] for place in offsets}
         while (now := self._reader.stands(before)) is None:
             self._writer.check_stopping()
         done = happened(before, wanted, now)
         if done:
-            _log.warning("a commit without an answer has happened: %s", why)
+            log.warning("a commit without an answer has happened: %s", why)
             return
         self._reader.rewind()
         if done is None:

@@ -1,9 +1,11 @@
-"""What a session asks a cluster: whether its topics fit together, and where partitions begin and end.
+"""What a session asks a cluster: whether its topics fit together, where partitions begin and end, where a group stands.
 
 The one rule: it only asks. What cannot be answered now is asked again at the next poll.
 """
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -49,13 +51,26 @@ def offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSp
     return found
 
 
-def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[Place, TopicPartition]:
-    """Where a consumer's group stands in each partition, once no transaction may change it any more. Raises `KafkaException`.
+def committed(
+    properties: Mapping[str, Any], said: logging.Logger, partitions: list[TopicPartition]
+) -> dict[Place, TopicPartition]:
+    """Where a group stands in each partition, once no transaction may change it any more. Raises `KafkaException`.
 
-    Not asked of an `AdminClient`: when it loses the coordinator at the wrong moment, that ends the process (librdkafka's 5397).
+    Asked of a consumer that is made for it: a client that has lived through a broker's death may ask the old coordinator, or
+    with the leader's old epoch, for ever. Not of an `AdminClient`: when it loses the coordinator at the wrong moment, that ends
+    the process (librdkafka's 5397).
     """
-    found = consumer.committed(partitions, ANSWER)
+    asking = Consumer(dict(properties), logger=said)
+    try:
+        found = asking.committed(partitions, ANSWER)
+    finally:
+        close_aside(asking)
     for place in found:
         if place.error is not None:
             raise KafkaException(place.error)
     return {(place.topic, place.partition): place for place in found}
+
+
+def close_aside(consumer: Consumer) -> None:
+    """Let go of a consumer that nobody needs any more, on a thread: it may wait for who is away."""
+    threading.Thread(target=consumer.close, name="towpath-close", daemon=True).start()

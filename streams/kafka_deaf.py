@@ -23,11 +23,14 @@ _MISSED: Final = 2  # looks on end, with the cluster there, at which a member is
 
 
 class Hearing:
-    """Looked at now and then: what a consumer that reads still hears. `properties` are librdkafka's, of an admin client."""
+    """Looked at now and then: what a consumer that reads still hears.
 
-    def __init__(self, properties: Mapping[str, Any], log: logging.Logger) -> None:
+    `properties` are librdkafka's, of an admin client; `said` is for its own lines.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], said: logging.Logger) -> None:
         self._properties = dict(properties)
-        self._log = log
+        self._said = said
         self._admin: AdminClient | None = None
         self._asked: dict[Place, Future[Any]] = {}
         self._reached: dict[Place, int] = {}
@@ -53,7 +56,7 @@ class Hearing:
 
     def _ask(self) -> None:
         self._asked = {}
-        self._admin = AdminClient(self._properties, logger=self._log) if self._reached else None
+        self._admin = AdminClient(self._properties, logger=self._said) if self._reached else None
         if self._admin is not None:
             with suppress(KafkaException):
                 wanted = {TopicPartition(*place): OffsetSpec.latest() for place in self._reached}
@@ -64,11 +67,14 @@ class Hearing:
 
 
 class Belonging:
-    """Looked at now and then: whether a member finds back to its group. `properties` are librdkafka's, of an admin client."""
+    """Looked at now and then: whether a member finds back to its group.
 
-    def __init__(self, properties: Mapping[str, Any], log: logging.Logger) -> None:
+    `properties` are librdkafka's, of an admin client; `said` is for its own lines.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], said: logging.Logger) -> None:
         self._properties = dict(properties)
-        self._log = log
+        self._said = said
         self._admin: AdminClient | None = None
         self._asked: Future[Any] | None = None
         self._looks = 0
@@ -86,7 +92,7 @@ class Belonging:
             self._looks = 0
             return True
         if astray:
-            self._admin = AdminClient(self._properties, logger=self._log)
+            self._admin = AdminClient(self._properties, logger=self._said)
             with suppress(KafkaException):
                 self._asked = self._admin.describe_cluster(request_timeout=_ANSWER)
         return False

@@ -18,6 +18,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from streams.errors import Aborted, Fenced
 from streams.record import Output
 
+log = logging.getLogger("towpath.kafka")
+
 COMMON: Final[Mapping[str, Any]] = {
     # "rebootstrap", the default, drops brokers that are away, and with them calls that wait for one: they never return.
     "metadata.recovery.strategy": "none",
@@ -53,15 +55,18 @@ class Undecided(Exception):
 
 
 class Writer:
-    """One transactional producer. Its transactional id fences every older one of the same id as it opens."""
+    """One transactional producer. Its transactional id fences every older one of the same id as it opens.
+
+    `said` is for librdkafka's own lines.
+    """
 
     def __init__(
-        self, properties: Mapping[str, Any], transactional_id: str, log: logging.Logger, outputs: Sequence[str] = ()
+        self, properties: Mapping[str, Any], transactional_id: str, said: logging.Logger, outputs: Sequence[str] = ()
     ) -> None:
         mine = {name: value for name, value in properties.items() if name not in _CONSUMER}
         self._properties = {**DEFAULTS, **mine, "transactional.id": transactional_id}
-        self._log = log
-        self._producer = Producer(self._properties, logger=log)
+        self._said = said
+        self._producer = Producer(self._properties, logger=said)
         self._outputs = outputs
         self._opened = False
         self._patience = 1  # times `_HUNG` and `_END`
@@ -98,7 +103,7 @@ class Writer:
             with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
                 self._undo(error)
         except TimeoutError:
-            self._log.warning("the coordinator does not answer: a new producer goes on")
+            log.warning("the coordinator does not answer: a new producer goes on")
             self._replace()
 
     def open(self) -> None:
@@ -107,7 +112,7 @@ class Writer:
             try:
                 self._until_done(self._producer.init_transactions, patience=_OPEN)
             except TimeoutError:  # the broker is away, or this client does not find it again: a new one does
-                self._log.warning("a producer could not register in %.0f s: a new one tries", _OPEN)
+                log.warning("a producer could not register in %.0f s: a new one tries", _OPEN)
                 self._replace()
                 continue
             self._opened = True
@@ -125,7 +130,7 @@ class Writer:
     def _replace(self) -> None:
         """Go on with a new producer: as it opens it aborts what the old one has begun, and fences it."""
         threading.Thread(target=_bury, args=(self._producer,), name="towpath-bury", daemon=True).start()
-        self._producer = Producer(self._properties, logger=self._log)
+        self._producer = Producer(self._properties, logger=self._said)
         self._opened = self._undecided = self._asked = False
 
     def _begin(self) -> None:

@@ -16,10 +16,11 @@ from streams.record import Output, Record
 
 Place = tuple[str, int]
 """A topic and a partition."""
+Stand = tuple[int, str]
+"""An offset and its metadata, as a group has committed them."""
 
 
 _SIGN: Final = " #"
-_Stand = tuple[int, str]  # offset and metadata
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -113,7 +114,7 @@ def unsigned(metadata: str) -> str:
     return metadata.partition(_SIGN)[0]
 
 
-def happened(before: Mapping[Place, _Stand], wanted: Mapping[Place, _Stand], now: Mapping[Place, _Stand]) -> bool | None:
+def happened(before: Mapping[Place, Stand], wanted: Mapping[Place, Stand], now: Mapping[Place, Stand]) -> bool | None:
     """Whether a transaction has: from where the group stood before, was to stand, and stands now that it is decided.
 
     A transaction is all or nothing, so one place says it. None: in each of its places somebody else has committed since, so

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -49,15 +49,15 @@ def read(session: KafkaSession, done: Callable[[list[bytes], list[bytes]], bool]
 
 
 def test_a_deaf_follower_is_replaced_and_goes_on_where_it_was(session: KafkaSession, kafka: LocalKafka) -> None:
-    topic, table = session._reader._followed
+    topic, table = session._reader._topics
     send(kafka, topic, [b"1", b"2"])
     assert read(session, lambda records, _: len(records) == 2) == ([b"1", b"2"], [])
-    follower = session._reader._follower
+    follower = session._reader._follower._consumer
     follower.pause([TopicPartition(topic, 0), TopicPartition(table, 0)])  # as when librdkafka loses a resume
     send(kafka, table, [b"parked"])
     send(kafka, topic, [b"3", b"4"])
     assert read(session, lambda records, parked: len(records) == 2 and len(parked) == 1) == ([b"3", b"4"], [b"parked"])
-    assert session._reader._follower is not follower
+    assert session._reader._follower._consumer is not follower
 
 
 class Hung:
@@ -78,39 +78,41 @@ class Hung:
         return []
 
 
-def test_what_was_to_be_read_again_is_not_left_out_when_the_follower_is_replaced(
-    session: KafkaSession, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("streams.kafka_reader._LOOK", 1.0)
+def test_what_is_to_be_read_again_is_read_by_a_new_consumer(session: KafkaSession, kafka: LocalKafka) -> None:
+    """One that has read a partition before may go on where it was, or nowhere."""
     reader = session._reader
-    topic, _ = reader._followed
+    topic, _ = reader._topics
     send(kafka, topic, [b"1", b"2"])
     assert read(session, lambda records, _: len(records) == 2) == ([b"1", b"2"], [])
-    hung: Any = Hung(reader._follower)
-    reader._follower = hung
+    reader._follower._consumer = hung = cast("Consumer", Hung(reader._follower._consumer))
     reader.rewind()  # as after a transaction that did not happen
-    reader.pause([0], True)
-    reader.pause([0], False)
     assert read(session, lambda records, _: len(records) == 2) == ([b"1", b"2"], [])
-    assert reader._follower is not hung
+    reader.pause([0], True)
+    send(kafka, topic, [b"3"])
+    assert not session.poll(10, 0.2).records
+    reader._follower._consumer = again = cast("Consumer", Hung(reader._follower._consumer))
+    reader.pause([0], False)
+    assert read(session, lambda records, _: len(records) == 1) == ([b"3"], [])
+    assert reader._follower._consumer not in (hung, again)
 
 
 def test_who_has_read_all_keeps_its_follower(session: KafkaSession, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the last offset is a marker: the end is behind it, and no record ever comes from there."""
     reader = session._reader
-    topic, _ = reader._followed
+    topic, _ = reader._topics
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic, "log_level": 0})
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(topic, b"1", b"k", 0)
     producer.commit_transaction(30)
     read(session, lambda records, _: len(records) == 1)
-    read(session, lambda *_: reader._at[topic, 0] == 2)
+    read(session, lambda *_: reader._follower.at[topic, 0] == 2)
     monkeypatch.setattr("streams.kafka_reader._LOOK", 0.3)
-    reader._look_at, follower, member = 0.0, reader._follower, reader._member
+    reader._look_at = 0.0
+    follower, member = reader._follower._consumer, reader._member._consumer
     until = time.monotonic() + 3
     read(session, lambda *_: time.monotonic() > until)
-    assert (reader._follower, reader._member) == (follower, member)
+    assert (reader._follower._consumer, reader._member._consumer) == (follower, member)
 
 
 def test_a_member_that_is_out_of_its_group_is_replaced(
@@ -119,12 +121,12 @@ def test_a_member_that_is_out_of_its_group_is_replaced(
     monkeypatch.setattr("streams.kafka_reader._LOOK", 1.0)
     monkeypatch.setattr("streams.kafka_stats._SILENT", 3.0)
     reader = session._reader
-    topic, _ = reader._followed
+    topic, _ = reader._topics
     send(kafka, topic, [b"1"])
     assert read(session, lambda records, _: len(records) == 1) == ([b"1"], [])
-    member = reader._member
+    member = reader._member._consumer
     member.unsubscribe()  # as when librdkafka does not come back after a broker has dropped it
-    read(session, lambda *_: reader._member is not member)
+    read(session, lambda *_: reader._member._consumer is not member)
     assert read(session, lambda records, _: len(records) == 1) == ([b"1"], []), "from the last commit on"
 
 
@@ -135,12 +137,12 @@ def test_a_member_without_a_partition_stays(kafka: LocalKafka, monkeypatch: pyte
         KafkaSession(Inputs(lead), group=lead, transactional_id=name, properties={"bootstrap.servers": kafka.bootstrap})
         for name in (f"{lead}-a", f"{lead}-b")
     ]
-    members = [session._reader._member for session in sessions]
+    members = [session._reader._member._consumer for session in sessions]
     until = time.monotonic() + 12  # what they say of themselves comes every 5 s
     while time.monotonic() < until:
         for session in sessions:
             session.poll(10, 0.1)
-    assert [session._reader._member for session in sessions] == members
+    assert [session._reader._member._consumer for session in sessions] == members
     assert sum(len(session._reader._owned) for session in sessions) == 1
     for session in sessions:
         session.close()

@@ -113,7 +113,7 @@ def test_where_another_owner_has_moved_on_a_new_life_begins(session: KafkaSessio
         """And meanwhile the partition's next owner commits."""
 
         def commit_transaction(self, timeout: float) -> None:
-            session._reader._member.commit(offsets=[TopicPartition(*place, 2, "run")], asynchronous=False)
+            session._reader._member._consumer.commit(offsets=[TopicPartition(*place, 2, "run")], asynchronous=False)
             super().commit_transaction(timeout)
 
     session._writer._producer = Overtaken(session._writer._producer, False)

@@ -6,7 +6,7 @@ from streams.kafka import OncePerWhile
 
 
 def line(text: str, at: float, level: int = logging.WARNING) -> logging.LogRecord:
-    record = logging.LogRecord("towpath.kafka", level, "", 0, text, (), None)
+    record = logging.LogRecord("towpath.librdkafka", level, "", 0, text, (), None)
     record.created = at
     return record
 
