@@ -13,7 +13,7 @@ from tests.faults import collect
 from tests.faults.arena import Arena
 from tests.faults.cluster import Node
 
-_CALM: Final = 8.0  # seconds; a broker that has just come back keeps the machine busy, and the next death is to be one by itself
+_CALM: Final = 8.0  # seconds; a broker that has just come back keeps the machine busy: let each death be one by itself
 _OFFSETS, _TRANSACTIONS = "__consumer_offsets", "__transaction_state"
 
 
