@@ -52,7 +52,7 @@ def offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSp
 
 
 def committed(
-    properties: Mapping[str, Any], said: logging.Logger, partitions: list[TopicPartition]
+    properties: Mapping[str, Any], logger: logging.Logger, partitions: list[TopicPartition]
 ) -> dict[Place, TopicPartition]:
     """Where a group stands in each partition, once no transaction may change it any more. Raises `KafkaException`.
 
@@ -60,7 +60,7 @@ def committed(
     with the leader's old epoch, for ever. Not of an `AdminClient`: when it loses the coordinator at the wrong moment, that ends
     the process (librdkafka's 5397).
     """
-    asking = Consumer(dict(properties), logger=said)
+    asking = Consumer(dict(properties), logger=logger)
     try:
         found = asking.committed(partitions, ANSWER)
     finally:

@@ -25,12 +25,12 @@ _MISSED: Final = 2  # looks on end, with the cluster there, at which a member is
 class Hearing:
     """Looked at now and then: what a consumer that reads still hears.
 
-    `properties` are librdkafka's, of an admin client; `said` is for its own lines.
+    `properties` are librdkafka's, of an admin client; `logger` is for its own lines.
     """
 
-    def __init__(self, properties: Mapping[str, Any], said: logging.Logger) -> None:
+    def __init__(self, properties: Mapping[str, Any], logger: logging.Logger) -> None:
         self._properties = dict(properties)
-        self._said = said
+        self._logger = logger
         self._admin: AdminClient | None = None
         self._asked: dict[Place, Future[Any]] = {}
         self._reached: dict[Place, int] = {}
@@ -56,7 +56,7 @@ class Hearing:
 
     def _ask(self) -> None:
         self._asked = {}
-        self._admin = AdminClient(self._properties, logger=self._said) if self._reached else None
+        self._admin = AdminClient(self._properties, logger=self._logger) if self._reached else None
         if self._admin is not None:
             with suppress(KafkaException):
                 wanted = {TopicPartition(*place): OffsetSpec.latest() for place in self._reached}
@@ -69,12 +69,12 @@ class Hearing:
 class Belonging:
     """Looked at now and then: whether a member finds back to its group.
 
-    `properties` are librdkafka's, of an admin client; `said` is for its own lines.
+    `properties` are librdkafka's, of an admin client; `logger` is for its own lines.
     """
 
-    def __init__(self, properties: Mapping[str, Any], said: logging.Logger) -> None:
+    def __init__(self, properties: Mapping[str, Any], logger: logging.Logger) -> None:
         self._properties = dict(properties)
-        self._said = said
+        self._logger = logger
         self._admin: AdminClient | None = None
         self._asked: Future[Any] | None = None
         self._looks = 0
@@ -92,7 +92,7 @@ class Belonging:
             self._looks = 0
             return True
         if astray:
-            self._admin = AdminClient(self._properties, logger=self._said)
+            self._admin = AdminClient(self._properties, logger=self._logger)
             with suppress(KafkaException):
                 self._asked = self._admin.describe_cluster(request_timeout=_ANSWER)
         return False

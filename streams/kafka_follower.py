@@ -25,16 +25,16 @@ log = logging.getLogger("towpath.kafka")
 class Follower:
     """A consumer with `properties`, librdkafka's; `admin` are those of clients that ask the cluster.
 
-    `said` is for librdkafka's own lines. `at` has the offset behind what has been handed out of each place; who sorts the
+    `logger` is for librdkafka's own lines. `at` has the offset behind what has been handed out of each place; who sorts the
     messages moves it on. The consumer is not asked: one whose fetching hangs says where it was before it was sent back.
     """
 
-    def __init__(self, properties: Mapping[str, Any], admin: Mapping[str, Any], said: logging.Logger) -> None:
+    def __init__(self, properties: Mapping[str, Any], admin: Mapping[str, Any], logger: logging.Logger) -> None:
         self.at: dict[Place, int] = {}
         self._properties = dict(properties)
-        self._said = said
-        self._consumer = Consumer(self._properties, logger=said)
-        self._hearing = Hearing(admin, said)
+        self._logger = logger
+        self._consumer = Consumer(self._properties, logger=logger)
+        self._hearing = Hearing(admin, logger)
         self._reading: set[Place] = set()
         self._known: set[Place] = set()  # to this consumer, by now or before
         self._idle = False  # there was no more to give, at least once since the last look
@@ -55,7 +55,7 @@ class Follower:
         new = set(places) - self._reading
         self._reading |= new
         if new & self._known:
-            self._renew()
+            self.renew()
         elif new:
             self._assign(new)
 
@@ -65,6 +65,13 @@ class Follower:
             self._consumer.incremental_unassign([TopicPartition(*place) for place in old])
             self._reading -= old
 
+    def renew(self) -> None:
+        """Go on with a new consumer, from `at` on."""
+        close_aside(self._consumer)
+        self._consumer = Consumer(self._properties, logger=self._logger)
+        self._known = set()
+        self._assign(self._reading)
+
     def look(self) -> None:
         """Replace a consumer that does not come to itself. To be called every few seconds."""
         deaf = self._hearing.look({place: self.at[place] for place in self._reading}, idle=self._idle)
@@ -72,19 +79,12 @@ class Follower:
         if deaf:
             names = ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(deaf))
             log.warning("nothing comes of %s, though there is more: a new consumer goes on", names)
-            self._renew()
+            self.renew()
 
     def close(self) -> None:
         """Let go of the consumer."""
         with suppress(KafkaException):
             self._consumer.close()
-
-    def _renew(self) -> None:
-        """Go on with a new consumer."""
-        close_aside(self._consumer)
-        self._consumer = Consumer(self._properties, logger=self._said)
-        self._known = set()
-        self._assign(self._reading)
 
     def _assign(self, places: Collection[Place]) -> None:
         self._known.update(places)

@@ -29,7 +29,7 @@ Goes = Callable[[Collection[int], Any], None]
 class Member:
     """A consumer of `topics[0]` with `properties`, librdkafka's; `admin` are those of clients that ask the cluster.
 
-    `said` is for librdkafka's own lines. `partitions` is how many the topics had at the last `check`.
+    `logger` is for librdkafka's own lines. `partitions` is how many the topics had at the last `check`.
     """
 
     def __init__(  # what a member is made of, put together in one place: `kafka_reader.py`
@@ -37,17 +37,17 @@ class Member:
         topics: Sequence[str],
         properties: Mapping[str, Any],
         admin: Mapping[str, Any],
-        said: logging.Logger,
+        logger: logging.Logger,
         statistics: Statistics,
         told: tuple[Came, Goes],
     ) -> None:
         self.partitions = 0
         self._topics = topics
         self._properties = dict(properties)
-        self._said = said
+        self._logger = logger
         self._statistics = statistics
         self._came, self._goes = told
-        self._belonging = Belonging(admin, said)
+        self._belonging = Belonging(admin, logger)
         self._consumer = self._fresh()
         self._subscribed = False
 
@@ -120,4 +120,4 @@ class Member:
             consumer.unassign()
 
     def _fresh(self) -> Consumer:
-        return Consumer(self._properties, logger=self._said)
+        return Consumer(self._properties, logger=self._logger)

@@ -70,7 +70,7 @@ class _Owned(msgspec.Struct):
 class Reader:
     """The two consumers of one session. `stood` has offset and metadata of each owned input after the last commit.
 
-    `said` is for librdkafka's own lines. `group` is the group's metadata as of the last poll.
+    `logger` is for librdkafka's own lines. `group` is the group's metadata as of the last poll.
     """
 
     def __init__(  # what a session is made of, put together in one place: `kafka.py`
@@ -78,21 +78,21 @@ class Reader:
         inputs: Inputs,
         properties: Mapping[str, Any],
         group: str,
-        said: logging.Logger,
+        logger: logging.Logger,
         let_go: LetGo,
         statistics: Statistics,
     ) -> None:
         common = {**_READER, **properties, "group.id": group}
         classic = common.pop("group.protocol", "consumer") == "classic"
         protocol = _CLASSIC if classic else {"group.protocol": "consumer"}
-        self._inputs, self._said, self._let_go = inputs, said, let_go
+        self._inputs, self._logger, self._let_go = inputs, logger, let_go
         self._topics = (*inputs.topics, *((inputs.table,) if inputs.table else ()))
         self._admin = {**COMMON, **properties}
         joins = {**protocol, **statistics.properties("member"), **common}
         reads = {"group.protocol": "classic", **statistics.properties("follower"), **common}
         self._asks = {"group.protocol": "classic", **common}
-        self._member = Member(self._topics, joins, self._admin, said, statistics, (self._assigned, self._goes))
-        self._follower = Follower(reads, self._admin, said)
+        self._member = Member(self._topics, joins, self._admin, logger, statistics, (self._assigned, self._goes))
+        self._follower = Follower(reads, self._admin, logger)
         self._look_at = 0.0
         self._owned: dict[int, _Owned] = {}
         self._came: dict[int, float] = {}  # assigned and not yet followed, since when
@@ -125,10 +125,8 @@ class Reader:
 
     def rewind(self) -> None:
         """Read every owned input again from the last commit on."""
-        places = self._places(partition for partition, owned in self._owned.items() if owned.read)
-        self._follower.leave_off(places)
         self._follower.at.update({place: offset for place, (offset, _) in self.stood.items()})
-        self._follower.read(places)
+        self._follower.renew()
 
     def advance(self, offsets: Mapping[Place, int], said: str) -> None:
         """Take `offsets` as committed, with `said` as their metadata."""
@@ -198,7 +196,7 @@ class Reader:
         wanted = [TopicPartition(*place) for place in self._places(came)]
         try:
             stands = self._committed(wanted)
-            admin = AdminClient(self._admin, logger=self._said)
+            admin = AdminClient(self._admin, logger=self._logger)
             earliest = offsets(admin, wanted, OffsetSpec.earliest())
             tables = [TopicPartition(self._inputs.table, partition) for partition in came] if self._inputs.table else []
             ends, begins = offsets(admin, tables, OffsetSpec.latest()), offsets(admin, tables, OffsetSpec.earliest())
@@ -221,7 +219,7 @@ class Reader:
         self._follower.read(begins)  # the inputs once these are read
 
     def _committed(self, partitions: list[TopicPartition]) -> dict[Place, TopicPartition]:
-        return committed(self._asks, self._said, partitions)
+        return committed(self._asks, self._logger, partitions)
 
     def _places(self, partitions: Iterable[int]) -> list[Place]:
         """The inputs' places of these partitions."""

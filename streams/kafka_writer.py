@@ -57,16 +57,16 @@ class Undecided(Exception):
 class Writer:
     """One transactional producer. Its transactional id fences every older one of the same id as it opens.
 
-    `said` is for librdkafka's own lines.
+    `logger` is for librdkafka's own lines.
     """
 
     def __init__(
-        self, properties: Mapping[str, Any], transactional_id: str, said: logging.Logger, outputs: Sequence[str] = ()
+        self, properties: Mapping[str, Any], transactional_id: str, logger: logging.Logger, outputs: Sequence[str] = ()
     ) -> None:
         mine = {name: value for name, value in properties.items() if name not in _CONSUMER}
         self._properties = {**DEFAULTS, **mine, "transactional.id": transactional_id}
-        self._said = said
-        self._producer = Producer(self._properties, logger=said)
+        self._logger = logger
+        self._producer = Producer(self._properties, logger=logger)
         self._outputs = outputs
         self._opened = False
         self._patience = 1  # times `_HUNG` and `_END`
@@ -130,7 +130,7 @@ class Writer:
     def _replace(self) -> None:
         """Go on with a new producer: as it opens it aborts what the old one has begun, and fences it."""
         threading.Thread(target=_bury, args=(self._producer,), name="towpath-bury", daemon=True).start()
-        self._producer = Producer(self._properties, logger=self._said)
+        self._producer = Producer(self._properties, logger=self._logger)
         self._opened = self._undecided = self._asked = False
 
     def _begin(self) -> None:
