@@ -22,6 +22,7 @@ from streams.kafka_follower import Follower
 from streams.kafka_member import Member
 from streams.kafka_record import record_of
 from streams.kafka_stats import Statistics
+from streams.kafka_uncommitted import Uncommitted
 from streams.kafka_writer import COMMON
 from streams.session import Claim, Inputs, Place, Polled, Stand, unsigned
 
@@ -99,6 +100,7 @@ class Reader:
         self._silent = ""  # why they are not followed yet
         self._gone: set[int] = set()
         self.stood: dict[Place, Stand] = {}
+        self._uncommitted = Uncommitted()
         self.group: Any = None
 
     def poll(self, limit: int, timeout: float) -> Polled:
@@ -125,12 +127,16 @@ class Reader:
 
     def rewind(self) -> None:
         """Read every owned input again from the last commit on."""
+        self._uncommitted.rewind()
         self._follower.at.update({place: offset for place, (offset, _) in self.stood.items()})
         self._follower.renew()
 
     def advance(self, offsets: Mapping[Place, int], said: str) -> None:
         """Take `offsets` as committed, with `said` as their metadata."""
-        self.stood.update({place: (offset, said) for place, offset in offsets.items() if place in self.stood})
+        for place, offset in offsets.items():
+            if place in self.stood:
+                self.stood[place] = (offset, said)
+                self._uncommitted.committed(place, offset)
 
     def pause(self, partitions: Iterable[int], on: bool) -> None:
         """Stop or go on delivering the inputs of `partitions`."""
@@ -182,6 +188,7 @@ class Reader:
         self._gone |= known
         for partition in known:
             del self._owned[partition]
+        self._uncommitted.forget(places)
         for place in places:
             self.stood.pop(place, None)
             self._follower.at.pop(place, None)
@@ -227,6 +234,7 @@ class Reader:
 
     def _sort(self, messages: list[Message], polled: Polled) -> None:
         table, owned, records, at = self._inputs.table, self._owned, polled.records, self._follower.at
+        hand_out = self._uncommitted.hand_out
         for message in messages:
             error = message.error()
             topic, partition = message.topic(), message.partition()
@@ -234,17 +242,20 @@ class Reader:
                 if error.code() == KafkaError._PARTITION_EOF:
                     if partition in owned:
                         at[topic, partition] = message.offset()
+                        self._uncommitted.end((topic, partition), message.offset())
                     if topic == table:
                         self._restored(partition, message.offset(), polled)
                 else:
                     _fail(error, topic, partition)
             elif partition in owned:
                 record = record_of(message)
-                at[topic, partition] = record.offset + 1
+                place = topic, partition
+                at[place] = record.offset + 1
                 if topic == table:
                     polled.table.append(record)
                     self._restored(partition, record.offset + 1, polled)
                 else:
+                    hand_out(place, record.offset)
                     records.append(record)
         for partition, each in owned.items():
             if each.empty and not each.restored:  # no end will be told of a table that a deaf follower is to read

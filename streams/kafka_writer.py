@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from streams.errors import Aborted, Fenced
+from streams.errors import Aborted, Fenced, SetupError
 from streams.record import Output
 
 log = logging.getLogger("towpath.kafka")
@@ -46,6 +46,7 @@ _END: Final = 10.0  # seconds for the end of a transaction: a client may look fo
 _LONGER: Final = 3  # so many times as long at most for the producers after one that got no answer: brokers may be slow
 _OPEN: Final = 15.0  # seconds for a producer to register, before a new one tries
 _REST: Final = 60.0  # seconds until a producer that was replaced is destroyed
+_AGAIN: Final = 0.1  # seconds until a new producer registers, after one that was fenced as it did
 _OUSTED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _SENDING: Final = frozenset({KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER})  # befalls records on their way, before any commit
 
@@ -57,7 +58,7 @@ class Undecided(Exception):
 class Writer:
     """One transactional producer. Its transactional id fences every older one of the same id as it opens.
 
-    `logger` is for librdkafka's own lines.
+    `logger` is for librdkafka's own lines. `opened`: the producer of now has registered.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Writer:
         self._logger = logger
         self._producer = Producer(self._properties, logger=logger)
         self._outputs = outputs
-        self._opened = False
+        self.opened = False
         self._patience = 1  # times `_HUNG` and `_END`
         self._undecided = False  # a transaction has begun and neither end of it is known
         self._asked = False  # and its commit has been asked for
+        self._waited = 0.0  # seconds of the transaction at work in which brokers gave no answer
+        self._rivals = 0.0  # until when a producer that was given up as it registered may still do so, and fence its successor
         self.stopping = False
 
     def write(self, outputs: Sequence[Output], offsets: Sequence[TopicPartition] = (), group: Any = None) -> None:
@@ -107,18 +110,28 @@ class Writer:
             self._replace()
 
     def open(self) -> None:
-        """Register with the coordinator; this ends whatever a predecessor left open. Waits for the broker."""
-        while not self._opened:
+        """Register with the coordinator; this ends whatever a predecessor left open. Waits for the broker.
+
+        Raises `SetupError` where the cluster refuses, and `Fenced` when told to stop.
+        """
+        while not self.opened:
             try:
                 self._until_done(self._producer.init_transactions, patience=_OPEN)
             except TimeoutError:  # the broker is away, or this client does not find it again: a new one does
                 log.warning("a producer could not register in %.0f s: a new one tries", _OPEN)
+                self._rivals = time.monotonic() + 2 * _REST  # its last request may be answered after it is destroyed
                 self._replace()
-                continue
-            self._opened = True
-            for topic in self._outputs:  # else the first record to each waits 100 ms and more until librdkafka has asked for it
-                with suppress(KafkaException):  # then it asks when there is a record
-                    self._producer.list_topics(topic, _STEP)
+            except KafkaException as error:
+                self._must_be_ousted(error)
+                log.warning("a producer was fenced as it registered: a new one tries")
+                self._replace()
+                self.check_stopping()
+                time.sleep(_AGAIN)
+            else:
+                self.opened = True
+                for topic in self._outputs:  # else the first record to each waits 100 ms and more until librdkafka has asked
+                    with suppress(KafkaException):  # then it asks when there is a record
+                        self._producer.list_topics(topic, _STEP)
 
     def close(self) -> None:
         """Let go of the producer; an open transaction is left to its timeout or to the next of the same id."""
@@ -127,14 +140,28 @@ class Writer:
             if not self._undecided:  # else it would abort, and wait for a broker that is away: for ever, and nobody else runs
                 self._producer.close()
 
+    def _must_be_ousted(self, error: KafkaException) -> None:
+        """Raise `SetupError` for what a new producer does not mend as it registers.
+
+        It mends that another registered at the same moment, or the coordinator ended the predecessor's transaction just then:
+        who registers has nothing under way to lose. Of two processes with one id, the last to register goes on.
+        """
+        cause = error.args[0]
+        if cause.code() not in _OUSTED:
+            raise SetupError(
+                f"the cluster refuses a producer: {cause.str()}",
+                where=f"transactional id {self._properties['transactional.id']}",
+                fix="it needs the right to write with this id, and a transaction.timeout.ms that the brokers allow",
+            ) from error
+
     def _replace(self) -> None:
         """Go on with a new producer: as it opens it aborts what the old one has begun, and fences it."""
         threading.Thread(target=_bury, args=(self._producer,), name="towpath-bury", daemon=True).start()
         self._producer = Producer(self._properties, logger=self._logger)
-        self._opened = self._undecided = self._asked = False
+        self.opened = self._undecided = self._asked = False
 
     def _begin(self) -> None:
-        self._undecided, self._asked = True, False
+        self._undecided, self._asked, self._waited = True, False, 0.0
         self._producer.begin_transaction()
 
     def _produce(self, outputs: Sequence[Output]) -> None:
@@ -151,9 +178,9 @@ class Writer:
     def _undo(self, error: KafkaException) -> NoReturn:
         """End a transaction that came to nothing. A producer that is beyond repair is replaced."""
         cause = error.args[0]
-        if cause.code() in _OUSTED or not self._opened:
-            raise Fenced(f"the producer is beyond repair: {cause.str()}") from error
         asked = self._asked and cause.code() not in _SENDING
+        if cause.code() in _OUSTED and not self._by_itself():
+            raise Fenced(f"another producer has this one's transactional id: {cause.str()}") from error
         if cause.fatal():
             self._give_up(cause.str(), asked)
         try:
@@ -161,11 +188,21 @@ class Writer:
         except TimeoutError:
             self._give_up(cause.str(), asked=False)  # librdkafka asks for an abort only of what is not committed
         except KafkaException as failed:
-            if failed.args[0].code() in _OUSTED:
-                raise Fenced(f"a transaction cannot be aborted: {failed.args[0].str()}") from error
+            if failed.args[0].code() in _OUSTED and not self._by_itself():
+                raise Fenced(f"another producer has this one's transactional id: {failed.args[0].str()}") from error
             self._give_up(cause.str(), asked)
         self._undecided = False
         raise Aborted(cause.str()) from error
+
+    def _by_itself(self) -> bool:
+        """Whether this writer may have been fenced by nobody else.
+
+        By a producer of its own that registered late, or by the coordinator, which ends a transaction past its timeout. What
+        counts for that is time spent on brokers that gave no answer: a process that slept through the timeout may have got a
+        successor, and makes way for it.
+        """
+        overdue = self._waited >= self._properties["transaction.timeout.ms"] / 1000 - _STEP
+        return overdue or time.monotonic() < self._rivals
 
     def _give_up(self, why: str, asked: bool) -> NoReturn:
         """Leave a transaction to a new producer: nothing of it has happened, unless its commit was asked for."""
@@ -183,6 +220,7 @@ class Writer:
             except KafkaException as error:
                 if not error.args[0].retriable():
                     raise
+                self._waited += _STEP
                 if time.monotonic() > deadline:
                     raise TimeoutError from error
                 self.check_stopping()
@@ -213,6 +251,7 @@ class Writer:
         while (left := deadline - time.monotonic()) > 0:
             with suppress(TimeoutError):
                 return answer.result(min(left, _STEP))
+            self._waited += _STEP
             self.check_stopping()
         raise TimeoutError
 

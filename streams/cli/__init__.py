@@ -52,7 +52,7 @@ def towpath(context: click.Context, bootstrap: str | None) -> None:
     \b
     Exit codes:
       0 done   1 done, but not with everything   2 could not be done; stderr says why
-      3 another operator has taken over   130 Ctrl-C
+      3 another operator has taken over, or a commit got no answer: look again   130 Ctrl-C
 
     \b
     A first look, on this machine alone:

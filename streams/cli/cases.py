@@ -54,7 +54,7 @@ def cases() -> None:
       0 done; also when no open case is like the filters
       1 done, but not with every case: some failed, or were open no more, or the canary did not succeed
       2 could not be done; stderr says why
-      3 another operator has taken over
+      3 another operator has taken over, or a commit got no answer: look again what is open
 
     \b
     Examples:

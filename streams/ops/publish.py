@@ -55,7 +55,7 @@ class Publisher:
         self._window = window
         self._ids: dict[str, float] = {}  # when it was published, the oldest first
         topics.connect(settings)
-        self._writer = take_over(topics.properties(settings), names.publisher(self._topology), "a publisher")
+        self._writer = take_over(topics.properties(settings), names.publisher(self._topology), "publisher")
         self._remember(settings, now)
 
     def _remember(self, settings: Settings, now: float) -> None:
@@ -74,13 +74,13 @@ class Publisher:
 
     def stop(self) -> None:
         """Wait no longer for a broker that is away; from any thread."""
-        self._writer.stopping = True
+        self._writer.stop()
 
     def publish(self, notices: Sequence[Notice], now: float) -> list[bool]:
         """Publish those that are new, in one transaction; says of each whether it was. `now` is in epoch seconds.
 
         Raises `EncodeError` for an event that its schema cannot hold, `Aborted` when nothing of it happened, and `Fenced`
-        when another publisher has taken over.
+        when another publisher has taken over, or what happened is not known: begin again with a new one.
         """
         self._forget(now)
         new: dict[str, Output] = {}

@@ -91,7 +91,7 @@ class Desk:
         self._encode = book.codec.encoder(Case)
         if writer is None:
             properties = topics.properties(book.settings, {"message.max.bytes": 2_097_152})  # as the topics take it
-            writer = take_over(properties, names.cases_operator(book.topology.name), "an operator")
+            writer = take_over(properties, names.cases_operator(book.topology.name), "operator")
         self._writer = writer
         book.read(decided=True)
 
@@ -214,8 +214,7 @@ class Desk:
                 yield _step(batch[0].case, "failed", str(error))
         except Fenced as error:
             raise Fenced(
-                f"another operator has begun to decide cases of {self.topology.name}, and this call has ended: "
-                f"what it reported is done, nothing is half done ({error})"
+                f"cases of {self.topology.name}: this call has ended; what it reported is done, nothing is half done: {error}"
             ) from None
         else:
             for entry in batch:

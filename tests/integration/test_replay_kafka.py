@@ -180,8 +180,8 @@ def test_a_deleted_output_comes_back_once_also_when_the_repair_is_killed(past: P
     dying.look(plan, window.since)
     publishing = dying.publish(plan, rate=30.0)
     assert next(publishing) == 3
-    dying._writer._producer.begin_transaction()  # and it dies in the middle of the next
-    dying._writer._produce(next(plan.chunks())[3:5])
+    dying._writer._writer._producer.begin_transaction()  # and it dies in the middle of the next
+    dying._writer._writer._produce(next(plan.chunks())[3:5])
     assert past.ids("orders.accepted").total() == before.total() - len(lost) + 3
 
     with Repair(past.settings, orders, "intake") as second:  # by the same plan, which knows nothing of the first

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams import kafka_writer
-from streams.errors import Aborted, Fenced
+from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_writer import Undecided, Writer
 
 SOURCE = [TopicPartition("orders", 0, 1)]
@@ -127,6 +127,7 @@ def test_a_transaction_that_cannot_be_aborted_did_not_happen_and_the_next_goes_b
 
 LATE = KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
 STATE = KafkaError.INVALID_TXN_STATE
+SILENCE = KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer", False, True))
 
 
 def error(code: int, *, fatal: bool = False, abort: bool = False) -> KafkaException:
@@ -155,7 +156,7 @@ def test_a_new_producer_goes_on_where_no_commit_was_asked_for(failing: dict[str,
     [
         {"commit": error(STATE, fatal=True)},
         {"commit": error(STATE, abort=True), "abort": error(STATE, fatal=True)},
-        {"commit": KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer", False, True))},
+        {"commit": SILENCE},
     ],
 )
 def test_a_commit_that_was_asked_for_is_left_to_a_new_producer_to_decide(failing: dict[str, KafkaException]) -> None:
@@ -173,7 +174,6 @@ def test_a_commit_that_was_asked_for_is_left_to_a_new_producer_to_decide(failing
         {"send_offsets": error(KafkaError._FENCED, fatal=True)},
         {"commit": error(KafkaError._FENCED, fatal=True)},
         {"send_offsets": error(STATE, abort=True), "abort": error(KafkaError._FENCED, fatal=True)},
-        {"init": error(STATE, fatal=True)},
     ],
 )
 def test_who_was_fenced_ends(failing: dict[str, KafkaException]) -> None:
@@ -182,6 +182,57 @@ def test_who_was_fenced_ends(failing: dict[str, KafkaException]) -> None:
     with pytest.raises(Fenced):
         writer.write([], SOURCE)
     assert len(Producer.made) == 1
+
+
+def test_who_is_fenced_as_it_registers_tries_again_with_a_new_producer() -> None:
+    Producer.failing = {"init": error(KafkaError._FENCED, fatal=True)}
+    writer = Writer({}, "w", logging.getLogger("none"))
+    writer.open()
+    assert [each.done for each in Producer.made] == [[], ["init"]]
+
+
+def test_who_may_not_register_says_what_to_do() -> None:
+    Producer.failing = {"init": error(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, fatal=True)}
+    with pytest.raises(SetupError, match=r"transactional id w: the cluster refuses a producer.*transaction\.timeout\.ms"):
+        Writer({}, "w", logging.getLogger("none")).open()
+
+
+@pytest.mark.parametrize(
+    ("failing", "outcome"),
+    [
+        ({"send_offsets": error(KafkaError._FENCED, fatal=True)}, Aborted),
+        ({"commit": error(KafkaError._FENCED, fatal=True)}, Undecided),
+        ({"send_offsets": error(STATE, abort=True), "abort": error(KafkaError._FENCED, fatal=True)}, Aborted),
+    ],
+)
+def test_who_may_have_been_fenced_by_a_producer_of_its_own_goes_on(
+    failing: dict[str, KafkaException], outcome: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_writer, "_OPEN", 0.05)
+    writer = Writer({}, "w", logging.getLogger("none"))
+    Producer.failing = {"init": SILENCE}
+    writer.open()  # the first may still register
+    Producer.made, Producer.failing = Producer.made[1:], failing
+    with pytest.raises(outcome):
+        writer.write([], SOURCE)
+    writer.open()
+    assert [each.done for each in Producer.made] == [["init", "begin"], ["init"]]
+
+
+@pytest.mark.parametrize(("silent", "outcome"), [(3, Undecided), (2, Fenced)])
+def test_a_transaction_past_its_timeout_was_ended_by_the_coordinator_and_by_no_successor(
+    silent: int, outcome: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([SILENCE] * silent + [error(KafkaError._FENCED, fatal=True)])
+
+    def commit(*_: Any) -> None:
+        raise next(answers)
+
+    monkeypatch.setattr(kafka_writer, "_END", 60)
+    monkeypatch.setattr(Producer, "commit_transaction", commit)
+    writer = Writer({"transaction.timeout.ms": 4000}, "w", logging.getLogger("none"))
+    with pytest.raises(outcome):
+        writer.write([], SOURCE)
 
 
 def test_a_transaction_that_cannot_begin_after_a_commit_did_not_happen() -> None:
@@ -194,7 +245,7 @@ def test_a_transaction_that_cannot_begin_after_a_commit_did_not_happen() -> None
 
 def test_who_cannot_register_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_writer, "_OPEN", 0.05)
-    Producer.failing = {"init": KafkaException(KafkaError(KafkaError._TIMED_OUT, "no coordinator", False, True))}
+    Producer.failing = {"init": SILENCE}
     writer = Writer({}, "w", logging.getLogger("none"))
     writer.write([], SOURCE)
     assert [each.done for each in Producer.made] == [[], ["init", "begin", "commit"]]

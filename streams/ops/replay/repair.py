@@ -84,7 +84,7 @@ class Repair:
         self._stage = stage
         self._prefix = prefix
         self._admin = topics.connect(settings)
-        self._writer = take_over(topics.properties(settings), names.repair(topology.name, stage), "who repairs")
+        self._writer = take_over(topics.properties(settings), names.repair(topology.name, stage), "repair")
 
     def __enter__(self) -> "Repair":
         return self
