@@ -27,6 +27,7 @@ from streams.config import Settings
 from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import SetupError, TowpathError
+from streams.garbage import collected_seldom
 from streams.kafka import KafkaSession
 from streams.logs import masking
 from streams.pages import add_pages, free_port
@@ -92,7 +93,10 @@ async def _serve(topology: Topology, stages: Sequence[Stage], settings: Settings
     await faust.start()
     watching = asyncio.create_task(watch_loop(late))
     log.info("%s: stages %s, http://%s:%d/health", topology.name, ", ".join(h.stage.name for h in hosts), *web)
-    with enlisted(settings.directory, topology.name, [host.stage.name for host in hosts], f"http://{web[0]}:{web[1]}"):
+    with (
+        enlisted(settings.directory, topology.name, [host.stage.name for host in hosts], f"http://{web[0]}:{web[1]}"),
+        collected_seldom(),
+    ):
         await stopped.wait()
     watching.cancel()
     await asyncio.gather(*(host.drain() for host in hosts))  # at once: Faust stops one after the other

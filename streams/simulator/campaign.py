@@ -3,7 +3,6 @@
 The one rule: which seed fails does not depend on how many processes look for it; and none outlives the one that started it.
 """
 
-import gc
 import importlib
 import logging
 import time
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from streams.errors import SetupError, TowpathError
+from streams.garbage import collected_seldom
 from streams.jobs import Pool
 from streams.simulator.kit import Kit
 from streams.simulator.run import Report, play
@@ -41,16 +41,13 @@ def find(module: str) -> Workload:
 def prepared(module: str) -> Iterator[Kit]:
     """What all runs of a module share. Meanwhile the process logs nothing, and collects little garbage."""
     kit = Kit(find(module))
-    level, thresholds = logging.root.manager.disable, gc.get_threshold()
+    level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # a run's workers die in hundreds
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)
     try:
-        yield kit
+        with collected_seldom():
+            yield kit
     finally:
         logging.disable(level)
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 def scheduled(kit: Kit, seed: int) -> Schedule:
