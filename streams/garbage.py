@@ -3,7 +3,8 @@
 The one rule: what a record leaves behind is freed by its reference count; the collector is for cycles, and these are rare.
 
 By default it looks after every 700 objects more than before, and through all modules now and then. A stage makes some 30
-objects of a record and holds thousands of records at once, none of them in a cycle: looking through them takes 5 to 10 % of its time.
+objects of a record and holds thousands of records at once, none of them in a cycle: looking through them takes 5 to 10 % of
+its time.
 """
 
 import gc
