@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -82,9 +83,13 @@ class Writer:
         try:
             self.open()
             self._begin()
-            self._produce(outputs)
-            if offsets:
-                self._until_done(self._in_time, self._producer.send_offsets_to_transaction, list(offsets), group)
+            # The coordinators answer while the outputs are handed over: else that is a tenth of a stage's time.
+            sent = self._send_offsets(offsets, group) if offsets else None
+            try:
+                self._produce(outputs)
+            finally:
+                if sent is not None:
+                    self._until_done(sent)
             self._asked = True
             self._until_done(self._producer.commit_transaction, patience=_END * self._patience)
             self._undecided, self._patience = False, 1
@@ -99,7 +104,7 @@ class Writer:
         """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that."""
         try:
             self._begin()
-            self._until_done(self._in_time, self._producer.send_offsets_to_transaction, list(offsets), group)
+            self._until_done(self._send_offsets(offsets, group))
             self._until_done(self._producer.abort_transaction, patience=_END * self._patience)
             self._undecided = False
         except KafkaException as error:
@@ -230,30 +235,40 @@ class Writer:
         if self.stopping:
             raise Fenced("told to stop while the broker was away; the next start goes by what was committed")
 
-    def _in_time(self, call: Callable[..., None], *arguments: Any) -> None:
-        """A call that may ignore its timeout. Raises `TimeoutError` for one that does not come back; its thread waits on.
+    def _send_offsets(self, offsets: Sequence[TopicPartition], group: Any) -> Callable[[float], None]:
+        """Begin to send offsets. What is returned waits for the answer; called again, it sends them again.
 
-        `send_offsets_to_transaction` does not when the group's coordinator dies under it: it waits for that broker to be up
-        again, whoever is the coordinator meanwhile (librdkafka's issues 5456 and 5511). No commit was asked for: nothing is
-        undecided.
+        The wait raises `TimeoutError` for a call that does not come back; its thread waits on. Such a call ignores its timeout
+        when the group's coordinator dies under it: it waits for that broker to be up again, whoever is the coordinator
+        meanwhile (librdkafka's issues 5456 and 5511). No commit was asked for: nothing is undecided.
         """
-        answer: Future[None] = Future()
+        send = partial(_aside, self._producer.send_offsets_to_transaction, list(offsets), group, _STEP)
+        begun = [send()]
+        return lambda _: self._answer(begun.pop() if begun else send())
 
-        def work() -> None:
-            try:
-                call(*arguments)
-                answer.set_result(None)
-            except BaseException as error:  # handed to whoever waits
-                answer.set_exception(error)
-
-        threading.Thread(target=work, name="towpath-offsets", daemon=True).start()
+    def _answer(self, call: Future[None]) -> None:
         deadline = time.monotonic() + _HUNG * self._patience
         while (left := deadline - time.monotonic()) > 0:
             with suppress(TimeoutError):
-                return answer.result(min(left, _STEP))
+                return call.result(min(left, _STEP))
             self._waited += _STEP
             self.check_stopping()
         raise TimeoutError
+
+
+def _aside(call: Callable[..., None], *arguments: Any) -> Future[None]:
+    """Make a call on a thread of its own."""
+    answer: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            call(*arguments)
+            answer.set_result(None)
+        except BaseException as error:  # handed to whoever waits
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="towpath-offsets", daemon=True).start()
+    return answer
 
 
 def _bury(producer: Producer) -> None:

@@ -107,31 +107,19 @@ class Store(Generic[T]):
         self.recorded = recorded
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """What a handler knows besides its event. `now` is the cycle's time, in seconds since the Unix epoch.
 
     `trace` says where the attempt stands in a trace, for who calls others in its name; None where traces are off.
     """
 
-    __slots__ = ("_resources", "attempt", "event_id", "now", "record", "stage", "trace")
-
-    def __init__(  # noqa: PLR0913, PLR0917  # built once per record on the hot path, by position
-        self,
-        record: Record,
-        event_id: str,
-        stage: str = "",
-        attempt: int = 1,
-        now: float = 0.0,
-        resources: Mapping[Any, Any] = types.MappingProxyType({}),
-        trace: Place | Step | None = None,
-    ) -> None:
-        self.record = record
-        self.event_id = event_id
-        self.stage = stage
-        self.attempt = attempt
-        self.now = now
-        self._resources = resources
-        self.trace = trace
+    record: Record
+    event_id: str
+    stage: str = ""
+    attempt: int = 1
+    now: float = 0.0
+    _resources: Mapping[Any, Any] = types.MappingProxyType({})
+    trace: Place | Step | None = None
 
     def use(self, resource: Port[T] | Store[T]) -> T:
         """The open port, or the store's repository inside the batch's database transaction."""

@@ -43,8 +43,13 @@ def output_id(cause: str, stage: str, index: int) -> str:
     return _digest(f"{cause}/{stage}/{index}")
 
 
+_blank: Final = blake2b(digest_size=16).copy  # a copy is made in half the time of a new one
+
+
 def _digest(text: str) -> str:
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    digest = _blank()
+    digest.update(text.encode())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1024)

@@ -70,6 +70,7 @@ class Work:
         self.timers = self.dead = self.held = self.resolved = self.retried = 0
         self.errors: list[str] = []
         self._crew = crew
+        self._timers = crew.timers
         self._probing = probing
         self._condemned = condemned
         self._careful = careful
@@ -195,15 +196,14 @@ class Work:
 
     def _emit(self, source: Record, outcome: Outcome) -> None:
         """Send what a handler returned on its way: to topics, or for later to the stage's own table."""
-        timers = self._crew.timers
-        if not timers:
+        if not self._timers:
             self.outputs += outcome.outputs
             if not outcome.outputs:
                 self.silent.append(source)
             return
         silent = True
         for output in outcome.outputs:
-            if output.topic in timers:
+            if output.topic in self._timers:
                 timer, due = timer_of(output, source.partition, self.cycle.now)
                 if not self.cycle.blocks(timer):  # its place is its lane: it waits there already if the event came twice
                     self.cycle.park(Parked(timer, 0, due=due))

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streams import kafka_writer
 from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_writer import Undecided, Writer
+from streams.record import Output
 
 SOURCE = [TopicPartition("orders", 0, 1)]
 
@@ -86,6 +87,41 @@ def test_a_transaction_whose_offsets_hang_did_not_happen_and_the_next_goes_by_a_
         writer.write([], SOURCE)
     writer.write([], SOURCE)
     assert [each.done for each in Producer.made] == [["init", "begin", "commit", "begin"], ["init", "begin", "commit"]]
+
+
+def test_outputs_are_handed_over_while_the_offsets_are_on_their_way_and_the_commit_waits_for_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handed, arrived = threading.Event(), threading.Event()
+
+    def send_offsets(_: Producer, *__: Any) -> None:
+        assert handed.wait(60)
+        arrived.set()
+
+    def commit(_: Producer, __: float) -> None:
+        assert arrived.is_set()
+
+    monkeypatch.setattr(kafka_writer, "_HUNG", 60)
+    monkeypatch.setattr(Producer, "send_offsets_to_transaction", send_offsets)
+    monkeypatch.setattr(Producer, "produce", lambda *_, **__: handed.set())
+    monkeypatch.setattr(Producer, "commit_transaction", commit)
+    Writer({}, "w", logging.getLogger("none")).write([Output("out", b"k", b"v")], SOURCE)
+
+
+def test_nothing_is_undone_while_the_offsets_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    aborted, early = threading.Event(), []
+
+    def fails(_: Producer, *__: Any, **___: Any) -> None:
+        raise error(STATE, abort=True)
+
+    monkeypatch.setattr(kafka_writer, "_HUNG", 60)
+    monkeypatch.setattr(Producer, "send_offsets_to_transaction", lambda *_: early.append(aborted.wait(0.1)))
+    monkeypatch.setattr(Producer, "produce", fails)
+    monkeypatch.setattr(Producer, "abort_transaction", lambda *_: aborted.set())
+    with pytest.raises(Aborted):
+        Writer({}, "w", logging.getLogger("none")).write([Output("out", b"k", b"v")], SOURCE)
+    assert early == [False]  # librdkafka refuses two calls at once
+    assert aborted.is_set()
 
 
 def test_who_is_told_to_stop_does_not_wait_for_offsets_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from streams.record import event
 
 def readable(identifier: str) -> bool:
     """Whether what comes from outside may name something: not blank, nor long, nor of what a database or a log chokes on."""
-    return bool(identifier.strip()) and identifier.isprintable() and len(identifier) <= 255
+    return 0 < len(identifier) <= 255 and identifier.isprintable() and not identifier.isspace()
 
 
 class OrderLine(msgspec.Struct, frozen=True):

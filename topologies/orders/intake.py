@@ -6,7 +6,6 @@ A shop that got no answer sends an order again. As it was, it is no second order
 under the same order number it is a case for people. How long a number is known: see `submissions.py`.
 """
 
-import itertools
 from collections.abc import Iterable
 from typing import Final
 
@@ -40,7 +39,7 @@ def judge(order: OrderSubmitted) -> OrderAccepted | OrderRejected:
     flaw = _flaw(order)
     if flaw is None:
         demand = _demand(order.lines)
-        total = sum(line.amount_minor for line in order.lines)
+        total = sum([line.amount_minor for line in order.lines])
         flaw = _excess(demand, total)
     if flaw is not None:
         return OrderRejected(order.order_id, order.customer_id, flaw.code, flaw.reason)
@@ -54,28 +53,23 @@ class _Flaw(msgspec.Struct, frozen=True):
 
 def _flaw(order: OrderSubmitted) -> _Flaw | None:
     """The first thing that is wrong with an order as it stands."""
-    for code, identifier, what in (
-        ("order-id-missing", order.order_id, "order number"),
-        ("customer-id-missing", order.customer_id, "customer number"),
-    ):
-        if not readable(identifier):
-            return _Flaw(code, f"The order came without a readable {what}.")
+    if not readable(order.order_id):
+        return _Flaw("order-id-missing", "The order came without a readable order number.")
+    if not readable(order.customer_id):
+        return _Flaw("customer-id-missing", "The order came without a readable customer number.")
     if order.currency not in CURRENCIES:
         return _Flaw("currency-unknown", f"We do not know the currency “{_printable(order.currency)[:20]}”.")
     if not order.lines:
         return _Flaw("no-lines", "There is nothing in the order.")
     if len(order.lines) > MOST_LINES:
         return _Flaw("too-many-lines", f"The order has {len(order.lines)} lines; we can take up to {MOST_LINES}.")
-    return next(filter(None, map(_line_flaw, itertools.count(1), order.lines)), None)
-
-
-def _line_flaw(number: int, line: OrderLine) -> _Flaw | None:
-    if not readable(line.sku):
-        return _Flaw("sku-missing", f"Line {number} of the order does not say which product it means.")
-    if line.quantity <= 0:
-        return _Flaw("bad-quantity", f"We cannot deliver a quantity of {line.quantity} of {_named(line)}.")
-    if line.amount_minor <= 0:
-        return _Flaw("bad-amount", f"There is no valid price for {_named(line)}.")
+    for number, line in enumerate(order.lines, 1):
+        if not readable(line.sku):
+            return _Flaw("sku-missing", f"Line {number} of the order does not say which product it means.")
+        if line.quantity <= 0:
+            return _Flaw("bad-quantity", f"We cannot deliver a quantity of {line.quantity} of {_named(line)}.")
+        if line.amount_minor <= 0:
+            return _Flaw("bad-amount", f"There is no valid price for {_named(line)}.")
     return None
 
 
@@ -84,9 +78,13 @@ def _demand(lines: Iterable[OrderLine]) -> tuple[Demand, ...]:
     quantities: dict[str, int] = {}
     called: dict[str, str] = {}
     for line in lines:
-        quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
-        called.setdefault(line.sku, _named(line))
-    return tuple(Demand(sku, called[sku], quantity) for sku, quantity in quantities.items())
+        sku = line.sku
+        if sku in quantities:
+            quantities[sku] += line.quantity
+        else:
+            quantities[sku] = line.quantity
+            called[sku] = _named(line)
+    return tuple([Demand(sku, called[sku], quantity) for sku, quantity in quantities.items()])
 
 
 def _excess(demand: Iterable[Demand], total: int) -> _Flaw | None:
