@@ -164,10 +164,13 @@ class KafkaSession:
             self._writer.close()
 
     def _let_go(self, partitions: Mapping[int, int], group: Any) -> None:
-        """Leave in good order: clear the commit metadata of partitions on their way to another owner."""
+        """Leave in good order: clear the commit metadata of partitions on their way to another owner.
+
+        Without the group's metadata they are another's already: a commit would take its offsets back, or wait to be refused.
+        """
         marked = {partition: offset for partition, offset in partitions.items() if partition in self._marked}
         self._marked -= partitions.keys()
-        if marked:
+        if marked and group is not None:
             places = [TopicPartition(self._lead, partition, offset) for partition, offset in marked.items()]
             with suppress(Aborted, Undecided, Fenced):  # then the next owner takes it for a death, and is careful for nothing
                 self._writer.write([], places, group)

@@ -48,7 +48,7 @@ _LOOK: Final = 5.0  # seconds between two looks at whether the consumers are wha
 _SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
 
 LetGo = Callable[[Mapping[int, int], Any], None]
-"""Told, while they are still owned, which partitions go in good order, where each stands, and the group's metadata."""
+"""Told which partitions go, where each stands, and the group's metadata; None if they were lost, and are another's by now."""
 
 
 class _Owned(msgspec.Struct):
@@ -112,11 +112,11 @@ class Reader:
             if self._member.look():
                 self._forget({*self._owned, *self._came})
             self._follower.look()
-        polled = Polled(lost=frozenset(self._gone))
-        self._gone.clear()
         if self._came:
             self._follow()
-        self.group = self._member.group()
+        self.group = self._member.group()  # what it tells of partitions is in this poll: nothing lost is committed with it
+        polled = Polled(lost=frozenset(self._gone))
+        self._gone.clear()
         # Who lost a partition should hear of it at once.
         deadline = time.monotonic() + (0.0 if polled.lost else min(timeout, _SLICE))
         while True:  # an end of a partition is a message too, and nothing to wake the engine for
