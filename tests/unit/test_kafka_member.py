@@ -33,7 +33,7 @@ class Consumer:
         self.told = told
 
     def poll(self, _: float) -> None:
-        if self.pending:
+        if self.pending and self.told:
             self.told[self.pending.pop(0)](self, PLACES)
 
     def consumer_group_metadata(self) -> str:
