@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from confluent_kafka import TopicPartition
 
 from streams import kafka, kafka_member
+from streams.errors import Aborted
 from streams.kafka import KafkaSession
 from streams.kafka_member import Member
 from streams.kafka_stats import Statistics
@@ -111,3 +112,41 @@ def test_a_session_commits_nothing_for_partitions_that_it_has_lost(
     assert [place.offset for place in writer.places] == offsets
     session._let_go({0: 7}, "generation 2")
     assert len(writer.places) == len(offsets), "it has written nothing since"
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer that asks while nobody is elected hangs; the one that takes its place must not ask at the same moment."""
+    done: list[str] = []
+
+    class Broken(Writer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.silent = silent
+
+        def write(self, *_: Any) -> None:
+            raise Aborted("the coordinator does not answer")
+
+        def open(self) -> None:
+            done.append("open")
+
+    class Reader:
+        stood: ClassVar = {("in", 0): (7, "run"), ("in", 1): (7, "run")}
+        group = "generation 1"
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def rewind(self) -> None:
+            done.append("rewind")
+
+        def stands(self, before: dict[Any, Any]) -> None:
+            done.append(f"ask for {len(before)}")
+
+    monkeypatch.setattr(kafka, "Writer", lambda *_: Broken())
+    monkeypatch.setattr(kafka, "Reader", Reader)
+    session = KafkaSession(Inputs("in"), group="g", transactional_id="t", properties={})
+    with pytest.raises(Aborted):
+        session.commit([], {("in", 0): 8}, "run")
+    assert done == (["rewind", "open", "ask for 1"] if silent else ["rewind"])
