@@ -115,6 +115,8 @@ class KafkaSession:
             self._settle(sources, said, str(undecided))
         except Aborted:
             self._reader.rewind()
+            if self._writer.silent:
+                self._find()
             self._aborts += 1  # who is out of the group may hear of it later than its coordinator: do not run against that
             time.sleep(min(_PAUSE * 2**self._aborts, _LONGEST))
             raise
@@ -122,6 +124,15 @@ class KafkaSession:
         self._reader.advance(sources, said)
         if metadata:
             self._marked.update(partition for topic, partition in offsets if topic == self._lead)
+
+    def _find(self) -> None:
+        """Wait until the group's coordinator answers, as long as one question may take, before a new producer asks for it.
+
+        A producer asks three times within 15 ms (librdkafka gives the question two retries, `retry.backoff.ms` apart), then not
+        again until a connection comes or goes. One that asks while nobody is elected would hang like the one before it.
+        """
+        self._writer.open()  # ends the transaction that was left: until then no offset is stable
+        self._reader.stands(dict(islice(self._reader.stood.items(), 1)))
 
     def _settle(self, offsets: Mapping[Place, int], said: str, why: str) -> None:
         """Find out what became of a transaction that a new producer decides: the group's offsets and their signature say it."""
@@ -164,10 +175,13 @@ class KafkaSession:
             self._writer.close()
 
     def _let_go(self, partitions: Mapping[int, int], group: Any) -> None:
-        """Leave in good order: clear the commit metadata of partitions on their way to another owner."""
+        """Leave in good order: clear the commit metadata of partitions on their way to another owner.
+
+        Without the group's metadata they are another's already: a commit would take its offsets back, or wait to be refused.
+        """
         marked = {partition: offset for partition, offset in partitions.items() if partition in self._marked}
         self._marked -= partitions.keys()
-        if marked:
+        if marked and group is not None:
             places = [TopicPartition(self._lead, partition, offset) for partition, offset in marked.items()]
             with suppress(Aborted, Undecided, Fenced):  # then the next owner takes it for a death, and is careful for nothing
                 self._writer.write([], places, group)

@@ -38,15 +38,15 @@ def check_topics(client: Any, followed: Sequence[str]) -> int:
     return lead
 
 
-def offsets(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
-    """Where each partition begins or ends, transactions that are open included. Raises `KafkaException`."""
-    if not partitions:
-        return {}
-    answers = admin.list_offsets(
-        dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ANSWER
-    )
-    found = {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
-    if min(found.values()) < 0:  # librdkafka's "not known": to begin there is to begin anywhere
+def offsets(admin: AdminClient, *questions: tuple[list[TopicPartition], OffsetSpec]) -> list[dict[Place, int]]:
+    """Where partitions begin or end, transactions that are open included; for each question, and all are asked at once.
+
+    Raises `KafkaException`.
+    """
+    level: Any = {"isolation_level": IsolationLevel.READ_UNCOMMITTED, "request_timeout": ANSWER}
+    asked = [admin.list_offsets(dict.fromkeys(places, spec), **level) if places else {} for places, spec in questions]
+    found = [{(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()} for answers in asked]
+    if any(offset < 0 for each in found for offset in each.values()):  # "not known": to begin there is to begin anywhere
         raise KafkaException(KafkaError(KafkaError._NO_OFFSET, "a broker gave no offset"))
     return found
 

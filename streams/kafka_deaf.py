@@ -4,7 +4,7 @@ The one rule: it says so only after a whole interval in which the consumer was s
 
 librdkafka's consumers can stop fetching a partition for good when brokers die and come back, or when a resume is lost, and say
 nothing (its issues 2830, 5153, 5591); a member that its group has dropped meanwhile may never join again. The cluster is asked
-by a client that is made for this one question.
+by a client of its own, and by a new one when that has not answered: it may have gone deaf as well.
 """
 
 import logging
@@ -55,9 +55,13 @@ class Hearing:
         return {place: answer.result().offset for place, answer in answered.items()}
 
     def _ask(self) -> None:
+        if len(self._ends()) < max(
+            len(self._asked), 1
+        ):  # who answers is kept: a new client costs the brokers ten times as much
+            self._admin = None
         self._asked = {}
-        self._admin = AdminClient(self._properties, logger=self._logger) if self._reached else None
-        if self._admin is not None:
+        if self._reached:
+            self._admin = self._admin or AdminClient(self._properties, logger=self._logger)
             with suppress(KafkaException):
                 wanted = {TopicPartition(*place): OffsetSpec.latest() for place in self._reached}
                 answers = self._admin.list_offsets(

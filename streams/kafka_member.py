@@ -23,7 +23,7 @@ _SLICE: Final = 0.1  # seconds that it may wait for the group's answer as it lea
 Came = Callable[[Collection[int]], None]
 """Told which partitions have come."""
 Goes = Callable[[Collection[int], Any], None]
-"""Told, while they are still owned, which partitions go, and the group's metadata."""
+"""Told which partitions go, and the group's metadata while they are still owned; None if they may be another's by now."""
 
 
 class Member:
@@ -50,12 +50,13 @@ class Member:
         self._belonging = Belonging(admin, logger)
         self._consumer = self._fresh()
         self._subscribed = False
+        self._changes = 0  # times that partitions have come or gone
 
     def serve(self) -> None:
         """Take part in rebalances; the first time, join. Raises `Fenced`, or `SetupError` where topics do not fit together."""
         if not self._subscribed:
             self.check()
-            told = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._revoked}
+            told = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._lost}
             self._consumer.subscribe([self._topics[0]], **told)
             self._subscribed = True
         while (message := self._consumer.poll(0)) is not None:
@@ -74,8 +75,18 @@ class Member:
         self.partitions = check_topics(self._consumer, self._topics)
 
     def group(self) -> Any:
-        """The group's metadata as of now, for a transaction."""
-        return self._consumer.consumer_group_metadata()
+        """The group's metadata as of now, for a transaction, once all is told that had become of partitions until then.
+
+        Who is thrown out of a classic group has neither name nor generation from that moment on, before the loss is told; and
+        a broker takes offsets that come with neither from anybody. A transaction of partitions that are not known to be lost
+        must not carry such metadata.
+        """
+        while True:
+            changes = self._changes
+            metadata = self._consumer.consumer_group_metadata()
+            self.serve()
+            if changes == self._changes:
+                return metadata
 
     def look(self) -> bool:
         """Replace a consumer that does not find back to its group. Whether that was so: then nothing is owned any more.
@@ -105,15 +116,24 @@ class Member:
 
     def _assigned(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is self._consumer:
+            self._changes += 1
             consumer.incremental_assign(partitions)
             consumer.pause(partitions)
             self._came([place.partition for place in partitions])
 
     def _revoked(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        self._gives_up(consumer, partitions, consumer.consumer_group_metadata())
+
+    def _lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        """The group has gone on without it. The next owner may have committed since: nothing is said of its partitions."""
+        self._gives_up(consumer, partitions, None)
+
+    def _gives_up(self, consumer: Any, partitions: list[TopicPartition], group: Any) -> None:
         if consumer is not self._consumer:  # replaced, and on its way out
             consumer.unassign()
             return
-        self._goes([place.partition for place in partitions], self.group())
+        self._changes += 1
+        self._goes([place.partition for place in partitions], group)
         try:
             consumer.incremental_unassign(partitions)
         except KafkaException:  # the protocol was reset meanwhile, and without an answer librdkafka waits for ever

@@ -44,11 +44,13 @@ _CLASSIC: Final[Mapping[str, Any]] = {
     "session.timeout.ms": 10000,
     "heartbeat.interval.ms": 1000,
 }
+_ASKER: Final = {"retry.backoff.max.ms": 200}  # who waits for a last owner's transaction asks again; 1000 is the default
 _LOOK: Final = 5.0  # seconds between two looks at whether the consumers are what they should be
+_AGAIN: Final = 0.25  # seconds until partitions are followed that could not be: each try costs two clients
 _SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
 
 LetGo = Callable[[Mapping[int, int], Any], None]
-"""Told, while they are still owned, which partitions go in good order, where each stands, and the group's metadata."""
+"""Told which partitions go, where each stands, and the group's metadata; None if they were lost, and are another's by now."""
 
 
 class _Owned(msgspec.Struct):
@@ -91,12 +93,13 @@ class Reader:
         self._admin = {**COMMON, **properties}
         joins = {**protocol, **statistics.properties("member"), **common}
         reads = {"group.protocol": "classic", **statistics.properties("follower"), **common}
-        self._asks = {"group.protocol": "classic", **common}
+        self._asks = {"group.protocol": "classic", **_ASKER, **common}
         self._member = Member(self._topics, joins, self._admin, logger, statistics, (self._assigned, self._goes))
         self._follower = Follower(reads, self._admin, logger)
         self._look_at = 0.0
         self._owned: dict[int, _Owned] = {}
         self._came: dict[int, float] = {}  # assigned and not yet followed, since when
+        self._follow_at = 0.0
         self._silent = ""  # why they are not followed yet
         self._gone: set[int] = set()
         self.stood: dict[Place, Stand] = {}
@@ -112,11 +115,11 @@ class Reader:
             if self._member.look():
                 self._forget({*self._owned, *self._came})
             self._follower.look()
+        if self._came and now >= self._follow_at:
+            self._follow()
+        self.group = self._member.group()  # what it tells of partitions is in this poll: nothing lost is committed with it
         polled = Polled(lost=frozenset(self._gone))
         self._gone.clear()
-        if self._came:
-            self._follow()
-        self.group = self._member.group()
         # Who lost a partition should hear of it at once.
         deadline = time.monotonic() + (0.0 if polled.lost else min(timeout, _SLICE))
         while True:  # an end of a partition is a message too, and nothing to wake the engine for
@@ -196,25 +199,25 @@ class Reader:
     # -- what the follower reads --------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Look up where the new partitions start, and begin to read their tables. Tried again at the next poll if it fails."""
+        """Look up where the new partitions start, and begin to read their tables. Tried again soon if it fails."""
         came = list(self._came)
         if max(came) >= self._member.partitions:  # the lead has got more than it had when we started
             self._member.check()
-        wanted = [TopicPartition(*place) for place in self._places(came)]
+        tables = [TopicPartition(self._inputs.table, partition) for partition in came] if self._inputs.table else []
+        earliest, latest = OffsetSpec.earliest(), OffsetSpec.latest()
         try:
-            stands = self._committed(wanted)
+            stands = self._committed([TopicPartition(*place) for place in self._places(came)])
             admin = AdminClient(self._admin, logger=self._logger)
-            earliest = offsets(admin, wanted, OffsetSpec.earliest())
-            tables = [TopicPartition(self._inputs.table, partition) for partition in came] if self._inputs.table else []
-            ends, begins = offsets(admin, tables, OffsetSpec.latest()), offsets(admin, tables, OffsetSpec.earliest())
+            new = [TopicPartition(*place) for place, at in stands.items() if at.offset < 0]
+            starts, ends, begins = offsets(admin, (new, earliest), (tables, latest), (tables, earliest))
         except KafkaException as error:
             if error.args[0].fatal():
                 raise Fenced(error.args[0].str()) from error
-            self._silent = error.args[0].str()
+            self._silent, self._follow_at = error.args[0].str(), time.monotonic() + _AGAIN
             return
         since, self._came, self._silent = self._came, {}, ""
         for place, at in stands.items():
-            self.stood[place] = (at.offset if at.offset >= 0 else earliest[place], at.metadata or "")
+            self.stood[place] = (at.offset if at.offset >= 0 else starts[place], at.metadata or "")
             self._follower.at[place] = self.stood[place][0]
         self._follower.at |= begins
         for partition in came:

@@ -59,7 +59,8 @@ class Undecided(Exception):
 class Writer:
     """One transactional producer. Its transactional id fences every older one of the same id as it opens.
 
-    `logger` is for librdkafka's own lines. `opened`: the producer of now has registered.
+    `logger` is for librdkafka's own lines. `opened`: the producer of now has registered. `silent`: no coordinator has
+    answered the last transaction.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Writer:
         self._producer = Producer(self._properties, logger=logger)
         self._outputs = outputs
         self.opened = False
+        self.silent = False  # the last transaction came to nothing because a coordinator did not answer
         self._patience = 1  # times `_HUNG` and `_END`
         self._undecided = False  # a transaction has begun and neither end of it is known
         self._asked = False  # and its commit has been asked for
@@ -97,7 +99,7 @@ class Writer:
         except KafkaException as error:
             self._undo(error)
         except TimeoutError:
-            self._patience = min(self._patience * 2, _LONGER)
+            self._patience, self.silent = min(self._patience * 2, _LONGER), True
             self._give_up("the coordinator does not answer", self._asked)
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
@@ -166,7 +168,7 @@ class Writer:
         self.opened = self._undecided = self._asked = False
 
     def _begin(self) -> None:
-        self._undecided, self._asked, self._waited = True, False, 0.0
+        self._undecided, self._asked, self._waited, self.silent = True, False, 0.0, False
         self._producer.begin_transaction()
 
     def _produce(self, outputs: Sequence[Output]) -> None:

@@ -32,6 +32,7 @@ BUSY: Final = tuple(stage.name for stage in orders.stages if stage.name != "deli
 _PATIENCE: Final = 120.0  # seconds
 _STILL: Final = 90.0  # seconds without any record; an attempt may wait for 60
 _LATE: Final = 15.0  # seconds for what a round has left
+_OPEN: Final = 30.0  # seconds; transaction.timeout.ms is half of it
 _PSP: Final = '{"busy": 0.03}'
 
 
@@ -133,7 +134,6 @@ class Arena:
         while not result.stands and self._left():  # readers may be late as well, and not have seen an input until now
             self._settle(patience)
             self._read()
-        self._read()  # the receipts of the last transactions: they may be younger than the inputs that they speak of
         self._judge(result)
         result.ends = [end for worker in self.crew.workers for end in worker.ends[lives.get(worker.name, 0) :]]
         result.seconds = time.monotonic() - began
@@ -165,6 +165,17 @@ class Arena:
                 return
             self.last(0.5)
 
+    def _stood(self) -> dict[tuple[str, str, int], int]:
+        """Where the groups stand, with all read that is decided and nothing under way: no transaction is seen by half."""
+        deadline = time.monotonic() + _OPEN
+        while True:
+            offsets = collect.committed(self.cluster.direct, self.partitions)
+            undecided = collect.open_transactions(self.cluster.direct)
+            self._read()
+            still = not undecided and offsets == collect.committed(self.cluster.direct, self.partitions)
+            if still or time.monotonic() > deadline:
+                return offsets
+
     def _left(self) -> list[str]:
         """What has not come to its end yet."""
         records = self.committed.records
@@ -181,12 +192,11 @@ class Arena:
         """What is wrong with the last round by readers that have read everything from its beginning."""
         again = Round(stands=self.round.stands)
         self.reread()
-        self._read()
         self._judge(again)
         return again.anomalies
 
     def _judge(self, result: Round) -> None:
-        offsets = collect.committed(self.cluster.direct, self.partitions)
+        offsets = self._stood()
         history = collect.history(self.committed, self.uncommitted, offsets, self._before)
         history.effects = collect.effects(self.psp)
         if result.stands:  # what has not come to its end is under way, not lost; stock and money are in the midst of it

@@ -152,8 +152,10 @@ class Cluster:
     """An admin client that knows one end, or does not answer."""
 
     end: int | None = 0
+    made = 0
 
-    def __init__(self, *_: object, **__: object) -> None: ...
+    def __init__(self, *_: object, **__: object) -> None:
+        Cluster.made += 1
 
     def list_offsets(self, wanted: dict[TopicPartition, Any], **_: object) -> dict[TopicPartition, Future[Any]]:
         answer: Future[Any] = Future()
@@ -187,6 +189,18 @@ def test_deaf_is_who_stands_still_before_the_end(
     assert not hearing.look({PLACE: first}, idle=True)
     assert hearing.look({PLACE: then}, idle=idle) == ({PLACE} if deaf else set())
     assert not hearing.look({}, idle=True)
+
+
+def test_who_answers_is_asked_again_and_who_does_not_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_deaf, "AdminClient", Cluster)
+    monkeypatch.setattr(Cluster, "made", 0)
+    hearing = Hearing({}, topics.QUIET)
+    made = []
+    for end in (7, 7, None, 7, 7):
+        monkeypatch.setattr(Cluster, "end", end)
+        hearing.look({PLACE: 7}, idle=True)
+        made.append(Cluster.made)
+    assert made == [1, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,9 @@ def test_a_transaction_whose_offsets_hang_did_not_happen_and_the_next_goes_by_a_
     writer.write([], SOURCE)
     with pytest.raises(Aborted, match="coordinator does not answer"):
         writer.write([], SOURCE)
+    assert writer.silent
     writer.write([], SOURCE)
+    assert not writer.silent
     assert [each.done for each in Producer.made] == [["init", "begin", "commit", "begin"], ["init", "begin", "commit"]]
 
 

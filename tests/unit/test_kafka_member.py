@@ -1,0 +1,152 @@
+"""A member that its group has dropped: what it says of partitions that may be another's by now, and by which metadata."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from streams import kafka, kafka_member
+from streams.errors import Aborted
+from streams.kafka import KafkaSession
+from streams.kafka_member import Member
+from streams.kafka_stats import Statistics
+from streams.session import Inputs
+
+PLACES = [TopicPartition("in", 0)]
+NOBODY = "no name, no generation"
+
+
+class Consumer:
+    """One that is thrown out of its classic group: it has no generation from then on, and says so at the next poll."""
+
+    def __init__(self, _: Mapping[str, Any], *, logger: logging.Logger) -> None:  # noqa: ARG002  # as librdkafka's
+        self.generation = "generation 1"
+        self.told: dict[str, Callable[..., None]] = {}
+        self.pending: list[str] = ["on_assign"]
+
+    def list_topics(self, topic: str, _: float) -> Any:
+        partitions = type("Topic", (), {"error": None, "partitions": {0: None}})
+        return type("Cluster", (), {"topics": {topic: partitions}})
+
+    def subscribe(self, _: list[str], **told: Callable[..., None]) -> None:
+        self.told = told
+
+    def poll(self, _: float) -> None:
+        if self.pending and self.told:
+            self.told[self.pending.pop(0)](self, PLACES)
+
+    def consumer_group_metadata(self) -> str:
+        return self.generation
+
+    def dropped(self) -> None:
+        """As librdkafka's own thread does it: at any moment between two polls."""
+        self.generation, self.pending = NOBODY, ["on_lost"]
+
+    def incremental_assign(self, _: object) -> None: ...
+    def incremental_unassign(self, _: object) -> None: ...
+    def pause(self, _: object) -> None: ...
+
+
+class Told:
+    """What a member has said of its partitions."""
+
+    def __init__(self) -> None:
+        self.owned: set[int] = set()
+        self.gone: list[Any] = []  # with which metadata
+
+    def came(self, partitions: Collection[int]) -> None:
+        self.owned |= set(partitions)
+
+    def goes(self, partitions: Collection[int], group: Any) -> None:
+        self.owned -= set(partitions)
+        self.gone.append(group)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def member(told: Told, monkeypatch: pytest.MonkeyPatch) -> Member:
+    monkeypatch.setattr(kafka_member, "Consumer", Consumer)
+    made = Member(("in",), {"group.id": "g"}, {}, logging.getLogger("none"), Statistics(), (told.came, told.goes))
+    made.serve()
+    return made
+
+
+def test_metadata_without_a_generation_never_go_with_partitions_that_seem_to_be_owned(member: Member, told: Told) -> None:
+    assert (member.group(), told.owned) == ("generation 1", {0})
+    member._consumer.dropped()
+    assert (member.group(), told.owned) == (NOBODY, set()), "a broker takes a transaction's offsets without a generation"
+
+
+def test_partitions_that_go_in_good_order_go_with_the_metadata_and_lost_ones_without(member: Member, told: Told) -> None:
+    member._consumer.pending = ["on_revoke", "on_lost"]
+    member.serve()
+    member.serve()
+    assert told.gone == ["generation 1", None]
+
+
+class Writer:
+    """Notes what is committed."""
+
+    def __init__(self) -> None:
+        self.places: list[TopicPartition] = []
+
+    def write(self, _: object, places: list[TopicPartition], __: object) -> None:
+        self.places += places
+
+
+@pytest.mark.parametrize(("group", "offsets"), [("generation 1", [7]), (None, [])])
+def test_a_session_commits_nothing_for_partitions_that_it_has_lost(
+    group: str | None, offsets: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer()
+    monkeypatch.setattr(kafka, "Writer", lambda *_: writer)
+    session = KafkaSession(Inputs("in"), group="g", transactional_id="t", properties={"bootstrap.servers": "127.0.0.1:1"})
+    session._marked = {0}
+    session._let_go({0: 7}, group)
+    assert [place.offset for place in writer.places] == offsets
+    session._let_go({0: 7}, "generation 2")
+    assert len(writer.places) == len(offsets), "it has written nothing since"
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer that asks while nobody is elected hangs; the one that takes its place must not ask at the same moment."""
+    done: list[str] = []
+
+    class Broken(Writer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.silent = silent
+
+        def write(self, *_: Any) -> None:
+            raise Aborted("the coordinator does not answer")
+
+        def open(self) -> None:
+            done.append("open")
+
+    class Reader:
+        stood: ClassVar = {("in", 0): (7, "run"), ("in", 1): (7, "run")}
+        group = "generation 1"
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def rewind(self) -> None:
+            done.append("rewind")
+
+        def stands(self, before: dict[Any, Any]) -> None:
+            done.append(f"ask for {len(before)}")
+
+    monkeypatch.setattr(kafka, "Writer", lambda *_: Broken())
+    monkeypatch.setattr(kafka, "Reader", Reader)
+    session = KafkaSession(Inputs("in"), group="g", transactional_id="t", properties={})
+    with pytest.raises(Aborted):
+        session.commit([], {("in", 0): 8}, "run")
+    assert done == (["rewind", "open", "ask for 1"] if silent else ["rewind"])
