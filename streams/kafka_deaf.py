@@ -55,9 +55,8 @@ class Hearing:
         return {place: answer.result().offset for place, answer in answered.items()}
 
     def _ask(self) -> None:
-        if len(self._ends()) < max(
-            len(self._asked), 1
-        ):  # who answers is kept: a new client costs the brokers ten times as much
+        answered = bool(self._asked) and len(self._ends()) == len(self._asked)
+        if not answered:  # who answers is kept: a new client costs the brokers ten times as much
             self._admin = None
         self._asked = {}
         if self._reached:

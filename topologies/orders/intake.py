@@ -6,7 +6,7 @@ A shop that got no answer sends an order again. As it was, it is no second order
 under the same order number it is a case for people. How long a number is known: see `submissions.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -59,11 +59,15 @@ def _flaw(order: OrderSubmitted) -> _Flaw | None:
         return _Flaw("customer-id-missing", "The order came without a readable customer number.")
     if order.currency not in CURRENCIES:
         return _Flaw("currency-unknown", f"We do not know the currency “{_printable(order.currency)[:20]}”.")
-    if not order.lines:
+    return _lines_flaw(order.lines)
+
+
+def _lines_flaw(lines: Sequence[OrderLine]) -> _Flaw | None:
+    if not lines:
         return _Flaw("no-lines", "There is nothing in the order.")
-    if len(order.lines) > MOST_LINES:
-        return _Flaw("too-many-lines", f"The order has {len(order.lines)} lines; we can take up to {MOST_LINES}.")
-    for number, line in enumerate(order.lines, 1):
+    if len(lines) > MOST_LINES:
+        return _Flaw("too-many-lines", f"The order has {len(lines)} lines; we can take up to {MOST_LINES}.")
+    for number, line in enumerate(lines, 1):
         if not readable(line.sku):
             return _Flaw("sku-missing", f"Line {number} of the order does not say which product it means.")
         if line.quantity <= 0:
