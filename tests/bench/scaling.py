@@ -1,7 +1,7 @@
 """Scaling: one stage with 1, 2 and 4 partitions to read, and with 1, 2 and 4 worker processes, by turns.
 
-The one rule: the records of a partition are the same in each run; workers, broker and watcher share the machine's cores, so
-that no more can come of it than there are cores.
+The one rule: the records of a partition are the same in each run, and time runs from when every worker has its partitions.
+Workers, broker and watcher share the machine's cores, so that no more can come of it than there are cores.
 """
 
 from statistics import median
@@ -15,7 +15,7 @@ _RUNS = ((1, 4), (2, 4), (4, 4), (1, 1), (1, 2))  # workers, partitions
 
 def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     """By turns."""
-    records, rounds = (24_000, 1) if quick else (120_000, 2)
+    records, rounds = (120_000, 1) if quick else (400_000, 2)
     preload(ground.bootstrap, SUBMITTED, encoded(some_orders(records, "scaling-")))
     ways = {
         f"{workers} of {partitions}": lambda workers=workers, partitions=partitions: stage_speed(

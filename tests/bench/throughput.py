@@ -55,6 +55,8 @@ def stage_speed(
     with Processes(settings.directory) as processes:
         for _ in range(workers):
             processes.worker(settings, module, stage.name, program=program, more=more)
+        if workers > 1:  # while they join, partitions are on their way from one to the other
+            processes.wait_until_ready()
         return watch(ground, processes, (group, SUBMITTED), behind, ahead)
 
 
