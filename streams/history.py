@@ -155,14 +155,21 @@ class _Index:
 
     def outputs(self, part: Part, record: Seen, topics: Set[str] | None = None) -> list[Seen]:
         """What a stage wrote for a record; `topics`: on these alone."""
+        caused = self.by_cause.get(record.id)
+        if caused is None:
+            return []
         among = part.outputs if topics is None else topics
-        return [seen for seen in self.by_cause.get(record.id, ()) if seen.topic in among]
+        return [seen for seen in caused if seen.topic in among]
 
     def inputs(self, history: History, part: Part) -> Iterator[tuple[Seen, int]]:
         """The records that a stage is given, each with where its group stands there."""
         for topic in part.inputs:
+            at: dict[int, int] = {}
             for record in self.by_topic.get(topic, ()):
-                yield record, history.committed.get((part.name, topic, record.partition), 0)
+                partition = record.partition
+                if partition not in at:
+                    at[partition] = history.committed.get((part.name, topic, partition), 0)
+                yield record, at[partition]
 
 
 def _lost(history: History, index: _Index) -> Iterator[Anomaly]:
@@ -216,15 +223,12 @@ def _fates(history: History, index: _Index) -> Iterator[Anomaly]:
             if record.id in history.redriven:
                 continue
             fate = (part.name, record.place)
-            said = {
-                "has outputs": bool(index.outputs(part, record, index.own[part.name])),
-                "is dead": fate in index.dead,
-                "is done without output": fate in history.silent,
-            }
-            if not said["is dead"]:  # a dead one may hold its key closed
-                said["still waits"] = fate in index.parked
-            true = [word for word, so in said.items() if so]
-            if len(true) > 1:
+            outputs, dead = bool(index.outputs(part, record, index.own[part.name])), fate in index.dead
+            silent = fate in history.silent
+            waits = not dead and fate in index.parked  # a dead one may hold its key closed
+            if outputs + dead + silent + waits > 1:
+                words = ("has outputs", "is dead", "is done without output", "still waits")
+                true = [word for word, so in zip(words, (outputs, dead, silent, waits), strict=True) if so]
                 yield Anomaly("doubled", _name(record.place), f"in {part.name} it {' and '.join(true)}")
 
 

@@ -7,13 +7,14 @@ is a frozen process.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain, islice
 
 import msgspec
 
 from streams.errors import Aborted, Fenced, SetupError
 from streams.memory_broker import Clock, Crashed, ManualClock, MemoryBroker, ReplyLost
 from streams.memory_group import Membership, UnknownMember
-from streams.memory_log import Position
+from streams.memory_log import Log, Position
 from streams.record import Output
 from streams.session import Claim, Inputs, Place, Polled, happened, signed, unsigned
 
@@ -47,6 +48,9 @@ class MemorySession:
         self._member: Membership | None = None
         self._owned: dict[int, _Owned] = {}
         self._turn = 0
+        self._tables = broker.logs(inputs.table) if inputs.table else []
+        self._logs = {topic: broker.logs(topic) for topic in inputs.topics}
+        self._ready: list[tuple[_Owned, str, Log]] | None = None  # what may be read; None: to be looked up again
         self._commits = 0
         self._over = ""
         self.token = f"{transactional_id}/{self._producer.life}"
@@ -54,6 +58,7 @@ class MemorySession:
     def poll(self, limit: int, timeout: float) -> Polled:  # noqa: ARG002  # memory never waits
         """What is there now: up to `limit` input records, and up to `limit` of the tables."""
         self._check_alive()
+        self._broker.expire()  # the logs are read directly from here on
         polled = Polled(lost=self._rebalance())
         self._read_tables(polled, limit)
         self._claim(polled)
@@ -125,6 +130,7 @@ class MemorySession:
         for partition in partitions:
             if partition in self._owned:
                 self._owned[partition].paused = paused
+                self._ready = None
 
     def _rebalance(self) -> frozenset[int]:
         """Heartbeat; join when new or removed. Takes over what the group assigns; returns what is lost."""
@@ -134,15 +140,17 @@ class MemorySession:
                 raise UnknownMember
             self._member, revoked, assigned = self._group.heartbeat(self._member)
             lost = revoked
-            self._let_go(lost)
+            if lost:
+                self._let_go(lost)
         except UnknownMember:
             lost = frozenset(self._owned)
             self._member, _, assigned = self._group.heartbeat(self._group.join())
         for partition in lost:
             del self._owned[partition]
         for partition in sorted(assigned):
-            end = self._broker.logs(self._inputs.table)[partition].end if self._inputs.table else 0
-            self._owned[partition] = _Owned(table_at=0, table_end=end)
+            self._owned[partition] = _Owned(table_at=0, table_end=self._tables[partition].end if self._tables else 0)
+        if lost or assigned:
+            self._ready = None
         return lost
 
     def _let_go(self, partitions: Iterable[int]) -> None:
@@ -155,12 +163,12 @@ class MemorySession:
                     pass
 
     def _read_tables(self, polled: Polled, limit: int) -> None:
-        if self._inputs.table is None:
+        if not self._tables:
             return
-        logs = self._broker.logs(self._inputs.table)
         for partition, owned in self._owned.items():
-            if owned.table_at < logs[partition].end:
-                records, owned.table_at = logs[partition].read(owned.table_at, limit - len(polled.table))
+            log = self._tables[partition]
+            if owned.table_at < log.end:
+                records, owned.table_at = log.read(owned.table_at, limit - len(polled.table))
                 polled.table += records
 
     def _claim(self, polled: Polled) -> None:
@@ -173,26 +181,28 @@ class MemorySession:
             if len(positions) < len(found):
                 continue
             owned.claimed = True
+            self._ready = None
             owned.committed = positions
             owned.reading = {topic: position.offset for topic, position in positions.items()}
             polled.gained.append(Claim(partition, dict(owned.reading), unsigned(positions[self._inputs.lead].metadata)))
 
     def _read_inputs(self, polled: Polled, limit: int) -> None:
         """Each input of each partition in turn; the next poll begins with another one, so that none starves."""
-        ready = [
-            (owned, topic, partition)
-            for partition, owned in self._owned.items()
-            for topic in self._inputs.topics
-            if owned.claimed and not owned.paused
-        ]
+        if self._ready is None:
+            self._ready = [
+                (owned, topic, log[partition])
+                for partition, owned in self._owned.items()
+                for topic, log in self._logs.items()
+                if owned.claimed and not owned.paused
+            ]
+        ready = self._ready
         self._turn += 1
         start = self._turn % len(ready) if ready else 0
-        for owned, topic, partition in ready[start:] + ready[:start]:
-            log = self._broker.logs(topic)[partition]
-            if owned.reading[topic] >= log.end:
-                continue
-            records, owned.reading[topic] = log.read(owned.reading[topic], limit - len(polled.records))
-            polled.records += records
+        for owned, topic, log in chain(islice(ready, start, None), islice(ready, start)):
+            at = owned.reading[topic]
+            if at < log.end:
+                records, owned.reading[topic] = log.read(at, limit - len(polled.records))
+                polled.records += records
 
     def _transact(self, outputs: Sequence[Output], positions: Mapping[Place, Position]) -> Iterator[str]:
         strangers = [place for place in positions if not self._is_claimed(place)]

@@ -17,7 +17,7 @@ from streams.record import Headers, Output, Record
 from streams.session import Place
 
 _NO_CONFIG: Final[Mapping[str, str]] = {}
-_MAX_MESSAGE: Final = "1048588"  # bytes: a topic's default
+_MAX_MESSAGE: Final = 1_048_588  # bytes: a topic's default
 
 
 class Clock(Protocol):
@@ -64,7 +64,7 @@ class MemoryBroker:
         self._session_timeout = session_timeout
         self._transaction_timeout = transaction_timeout
         self._topics: dict[str, list[Log]] = {}
-        self._configs: dict[str, Mapping[str, str]] = {}
+        self._limits: dict[str, tuple[bool, int]] = {}  # whether a topic is compacted, and what a record may have in bytes
         self._groups: dict[tuple[str, str], Group] = {}
         self._offsets: dict[tuple[str, str, int], Position] = {}
         self._producers: dict[str, MemoryProducer] = {}
@@ -83,7 +83,8 @@ class MemoryBroker:
         if name in self._topics:
             raise SetupError(f"topic {name} exists already")
         self._topics[name] = [Log(name, partition) for partition in range(partitions)]
-        self._configs[name] = dict(config)
+        compacted = "compact" in config.get("cleanup.policy", "delete")
+        self._limits[name] = (compacted, int(config.get("max.message.bytes", _MAX_MESSAGE)))
 
     def produce(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
@@ -101,19 +102,19 @@ class MemoryBroker:
 
     def committed(self, group: str) -> dict[Place, int]:
         """The committed offsets of a group: the next offset to read."""
-        self._expire()
+        self.expire()
         return {(topic, partition): at.offset for (name, topic, partition), at in self._offsets.items() if name == group}
 
     def compact(self, topic: str, *, drop_tombstones: bool = False) -> None:
         """Run the log cleaner to the last stable offset. Offsets never move. A tombstone survives one pass."""
-        if not self._is_compacted(topic):
+        if not self._limits.get(topic, (False, 0))[0]:
             raise SetupError(f"topic {topic} is not compacted", fix="create it with cleanup.policy=compact")
         for log in self.logs(topic):
             log.compact(drop_tombstones=drop_tombstones)
 
     def producer(self, transactional_id: str) -> "MemoryProducer":
         """A transactional producer. Fences the last one of this id and aborts what it has open."""
-        self._expire()
+        self.expire()
         if transactional_id in self._open:
             self._end(transactional_id, "aborted")
         self._lives += 1
@@ -143,10 +144,12 @@ class MemoryBroker:
 
     def logs(self, topic: str) -> list[Log]:
         """The partitions of a topic as of now. Raises `SetupError` for a topic that does not exist."""
-        self._expire()
-        if topic not in self._topics:
+        if self._open:
+            self.expire()
+        logs = self._topics.get(topic)
+        if logs is None:
             raise SetupError(f"topic {topic} does not exist", fix="create it first")
-        return self._topics[topic]
+        return logs
 
     def group(self, name: str, lead: str) -> Group:
         """The members of a group that have subscribed to `lead`."""
@@ -156,16 +159,17 @@ class MemoryBroker:
 
     def position(self, group: str, place: Place) -> Position | None:
         """What the group has committed there: `Position(0)` at first, None while a transaction about it is undecided."""
-        self._expire()
+        self.expire()
         if unstable(self._open, group, *place):
             return None
         return self._offsets.get((group, *place), Position(0))
 
     def _append(self, output: Output, transaction: Transaction | None) -> Record:
         logs = self.logs(output.topic)
-        if output.key is None and self._is_compacted(output.topic):
+        compacted, limit = self._limits[output.topic]
+        if compacted and output.key is None:
             raise Aborted(f"{output.topic} is compacted and takes no record without a key")
-        if _size(output) > int(self._configs[output.topic].get("max.message.bytes", _MAX_MESSAGE)):
+        if _size(output) > limit:
             raise Aborted(f"a record is larger than {output.topic} takes (max.message.bytes)")
         partition = output.partition
         if partition is None and output.key is None:
@@ -181,17 +185,14 @@ class MemoryBroker:
         log.append(record, transaction)
         return record
 
-    def _is_compacted(self, topic: str) -> bool:
-        return "compact" in self._configs.get(topic, _NO_CONFIG).get("cleanup.policy", "delete")
-
     def _end(self, transactional_id: str, state: Literal["committed", "aborted"]) -> None:
         transaction = self._open.pop(transactional_id)
         transaction.end(state)
         if state == "committed":
             self._offsets.update(transaction.offsets)
 
-    def _expire(self) -> None:
-        """Abort what has been open for too long; its producer is fenced by it."""
+    def expire(self) -> None:
+        """Abort what has been open for too long; its producer is fenced by it. Every look at the broker begins with it."""
         if not self._open:
             return
         limit = self.clock.now() - self._transaction_timeout
@@ -258,12 +259,14 @@ class MemoryProducer:
         return self._broker._open[self._id]
 
     def _check(self) -> None:
-        self._broker._expire()
+        self._broker.expire()
         if self._broker._producers.get(self._id) is not self:
             raise Fenced(f"a newer producer has the transactional id {self._id}, or its transaction has timed out")
 
 
 def _size(output: Output) -> int:
     """Bytes of a record without its frame, which is some seventy more on the wire."""
-    headers = sum(len(name.encode()) + len(value or b"") for name, value in output.headers)
-    return len(output.key or b"") + len(output.value or b"") + headers
+    size = len(output.key or b"") + len(output.value or b"")
+    for name, value in output.headers:
+        size += (len(name) if name.isascii() else len(name.encode())) + (len(value) if value else 0)
+    return size

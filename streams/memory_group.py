@@ -4,8 +4,11 @@ The one rule: a partition goes to its next owner only after the last one has ack
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
+
+_NONE: Final[frozenset[int]] = frozenset()
 
 
 class UnknownMember(Exception):
@@ -73,6 +76,11 @@ class Group:
         self.check(membership)
         member = self._members[membership.member]
         member.seen = self._now()
+        if member.owned == member.target:  # nearly always
+            if member.generation == self._generation:
+                return membership, _NONE, _NONE
+            member.generation = self._generation
+            return Membership(member.name, member.generation), _NONE, _NONE
         revoked = frozenset(member.owned - member.target)
         member.owned -= revoked
         taken = {p for other in self._members.values() for p in other.owned}
@@ -82,7 +90,8 @@ class Group:
         return Membership(member.name, member.generation), revoked, assigned
 
     def _expire(self) -> None:
-        dead = [name for name, member in self._members.items() if self._now() - member.seen >= self._timeout]
+        now, timeout = self._now(), self._timeout
+        dead = [name for name, member in self._members.items() if now - member.seen >= timeout]
         for name in dead:
             del self._members[name]
         if dead:

@@ -60,12 +60,12 @@ class Log:
     @property
     def stable(self) -> int:
         """The last stable offset: everything below it is decided."""
-        return min(self._open.values(), default=self.end)
+        return min(self._open.values()) if self._open else self.end
 
     def append(self, record: Record, transaction: Transaction | None = None) -> None:
         """Write a record at the end. Its own offset must be `end`."""
-        if transaction is not None:
-            self._open.setdefault(transaction, self.end)
+        if transaction is not None and self not in transaction.logs:
+            self._open[transaction] = self.end
             transaction.logs[self] = None
         self._entries.append(_Entry(self.end, record, transaction))
         self.end += 1
@@ -80,11 +80,11 @@ class Log:
         committed = isolation == "read_committed"
         stop = self.stable if committed else self.end
         found: list[Record] = []
-        for index in range(bisect_left(self._entries, start, key=_offset), len(self._entries)):
-            entry = self._entries[index]
+        first = bisect_left(self._entries, start, key=_offset) if start else 0
+        for entry in self._entries[first:]:
             if entry.offset >= stop:
                 break
-            if committed and not _is_committed(entry):
+            if committed and entry.transaction is not None and entry.transaction.state != "committed":
                 continue
             if len(found) == limit:
                 return found, entry.offset

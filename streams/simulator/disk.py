@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
 from streams import store
+from streams.simulator.statements import ShortConnection
 from streams.stage import Store
 
 Watch = Callable[[str, "Link"], None]
@@ -71,6 +71,10 @@ class Link(sqlite3.Connection):
         """Close it for good."""
         super().close()
 
+    def ask(self, sql: str) -> list[Any]:
+        """What a statement of the simulator's own finds."""
+        return sqlite3.Cursor(self).execute(sql).fetchall()
+
 
 class Disk:
     """Databases with the tables of some stores, one after the other: `fresh` makes each. One engine serves them all."""
@@ -80,30 +84,52 @@ class Disk:
         self.engine: Final[Engine] = create_engine(
             "sqlite://", creator=self._connect, poolclass=StaticPool, hide_parameters=True
         )
+        self.engine._connection_cls = ShortConnection
         event.listen(self.engine, "begin", _begin)
         self._image = b""
+        self._empty: list[str] = []  # the statements that empty it
         link = self.fresh(None)
         with self.engine.begin() as connection:
             for tables in (store.tables, *(each.tables for each in stores)):
                 tables.create_all(connection)
         self._image = link.serialize()
+        names = [name for (name,) in link.ask("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        self._empty = [f'DELETE FROM "{name}"' for name in names]  # noqa: S608  # our own
+        if any(link.ask(f'SELECT 1 FROM "{name}" LIMIT 1') for name in names):  # noqa: S608  # our own
+            self._empty = []  # what its tables were made with would be lost
+        self._schema = link.ask("PRAGMA schema_version")
 
     def fresh(self, watch: Watch | None) -> Link:
         """A new database in the place of the last one, with empty tables."""
+        if self._link is not None and self._emptied(self._link):
+            self._link.watch = watch
+            return self._link
         if self._link is not None:
             self.engine.dispose()
             self._link.end()
-        self._link = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Link)
+        self._link = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, factory=Link, cached_statements=1024
+        )
         if self._image:
             self._link.deserialize(self._image)
         self._link.execute("PRAGMA foreign_keys=ON")
         self._link.watch = watch
         return self._link
 
+    def _emptied(self, link: Link) -> bool:
+        """Whether the last one will do: with its rows deleted it is as new, and its statements need not be prepared again."""
+        link.watch = None
+        link.close()
+        if not self._empty or link.ask("PRAGMA schema_version") != self._schema:
+            return False
+        for statement in ("PRAGMA foreign_keys=OFF", "BEGIN", *self._empty, "COMMIT", "PRAGMA foreign_keys=ON"):
+            link.ask(statement)
+        return True
+
     def _connect(self) -> Link:
         assert self._link is not None, "fresh comes first"  # noqa: S101  # for mypy
         return self._link
 
 
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: ShortConnection) -> None:
+    connection.start("BEGIN IMMEDIATE")

@@ -75,12 +75,15 @@ class _Ending:
             for stage in self.topology.stages
             for (topic, partition), offset in self.broker.committed(names.group(name, stage.name)).items()
         }
+        self._events: dict[type, list[Any]] = {}
         self.history = self._history()
 
     def outputs(self, event: type[E]) -> list[E]:
         """See `workload.Ending`."""
-        decode = self.kit.codec.decoder(event)
-        return [decode(record.value) for record in self.broker.read(event_info(event).topic)]
+        if event not in self._events:
+            decode = self.kit.codec.decoder(event)
+            self._events[event] = [decode(record.value) for record in self.broker.read(event_info(event).topic)]
+        return list(self._events[event])
 
     def rows(self, statement: Any) -> list[tuple[Any, ...]]:
         """See `workload.Ending`."""
@@ -129,7 +132,11 @@ class _Ending:
 
 
 def _seen(record: Record, committed: bool) -> Seen:
-    cause = next((value for name, value in record.headers if name == CAUSE), None) or b""
+    cause = b""
+    for name, value in record.headers:
+        if name == CAUSE:
+            cause = value or b""
+            break
     return Seen(record.topic, record.partition, record.offset, record.key, event_id(record), cause.decode(), committed)
 
 
@@ -192,7 +199,7 @@ def _cases(ending: _Ending) -> Iterator[Finding]:
     dead = Counter(unbury(letter)[1].get("dead-case", "") for letters in ending.letters.values() for letter in letters)
     parts = {part.name: set(part.outputs) for part in ending.history.parts}
     caused: dict[str, set[str]] = defaultdict(set)
-    for seen in ending.history.records:
+    for seen in ending.history.records if ending.cases else ():
         if seen.committed and seen.cause:
             caused[seen.cause].add(seen.topic)
     for case in ending.cases:
@@ -224,8 +231,11 @@ def _ids(ending: _Ending) -> Iterator[Finding]:
     tried: dict[tuple[str, str], set[str]] = defaultdict(set)
     made: dict[tuple[str, str], set[str]] = defaultdict(set)
     for seen in ending.history.records:
-        if seen.cause:
-            (made if seen.committed else tried)[writers.get(seen.topic, ""), seen.cause].add(seen.id)
+        if seen.cause and not seen.committed:
+            tried[writers.get(seen.topic, ""), seen.cause].add(seen.id)
+    for seen in ending.history.records if tried else ():
+        if seen.cause and seen.committed:
+            made[writers.get(seen.topic, ""), seen.cause].add(seen.id)
     for place, ids in tried.items():
         if made[place] and not (ids <= made[place] or made[place] <= ids):
             yield Finding("id", place[1], f"{place[0]} made {sorted(ids)} of it, and then {sorted(made[place])}")

@@ -28,15 +28,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def run(self) -> None:
         """Run all that is ready or due, and what that makes ready, until everybody waits for something."""
-        if not self._ready and not self._is_due():
+        ready, timers = self._ready, self._timers
+        if not ready and not self._is_due():
             return
         events._set_running_loop(self)
         try:
-            while self._ready or self._is_due():
-                if not self._ready:
-                    self._ready.append(heapq.heappop(self._timers))
-                handle = self._ready.popleft()
-                if not handle.cancelled():
+            while ready or (timers and self._is_due()):
+                handle = ready.popleft() if ready else heapq.heappop(timers)
+                if not handle._cancelled:
                     handle._run()
         finally:
             events._set_running_loop(None)

@@ -268,7 +268,7 @@ class Machine:
         if self.clock.now() < self.away:
             link.lose()
         sql = worker.slot.sql
-        for trap in list(sql):
+        for trap in list(sql) if sql else ():
             what, left, seconds = trap
             sql.remove(trap)
             if what in ("before", "after"):  # the next commit

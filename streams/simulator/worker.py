@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AT_WORK: Final[ContextVar["Worker | None"]] = ContextVar("towpath_simulated", default=None)
 """The worker whose code is running."""
+_NEVER: Final = float("-inf")
 
 
 class Stopped(Exception):
@@ -46,6 +47,8 @@ class Worker:
         self.doomed = False
         self.ended = ""
         self._machine = machine
+        self._news = machine.news
+        self._asked, self._due = _NEVER, False  # when its engine was asked whether anything is due, and what it said
         self.session = _Session(self, machine)
         self.engine = _engine(self, machine)
         context = Context()
@@ -57,7 +60,12 @@ class Worker:
         """Whether there is something for it to do."""
         if self.gate is None or self.frozen > now:
             return False
-        return self.point != "poll" or self.seen != self._machine.news[self.stage.name] or self.engine.due()
+        if self.point != "poll" or self.seen != self._news[self.stage.name]:
+            return True
+        now += self.slot.skew
+        if self._asked != now:  # it says the same again while neither it nor its clock goes on
+            self._asked, self._due = now, self.engine.due()
+        return self._due
 
     def go(self) -> None:
         """One step: to its next point, or to where it waits for something else."""
@@ -95,6 +103,7 @@ class Worker:
         if self.doomed or self.ended:
             raise Crashed
         self.point = point
+        self._asked = _NEVER
         self.slot.arrive(self)
         self.gate = self._machine.loop.create_future()
         await self.gate

@@ -237,19 +237,24 @@ class Stock:
         return tuple(Demand(sku, line.name, line.quantity) for sku, line in held.items())
 
     def _order(self, order_id: str) -> Mapping[str, _Held]:
-        self._read({order_id})
+        if order_id not in self._orders:
+            self._read({order_id})
         return self._orders[order_id]
 
     def _read(self, order_ids: Iterable[str]) -> None:
         """Nobody else changes an order: its events all have its key, and a batch has its partitions to itself."""
-        missing = sorted(set(order_ids) - self._orders.keys())
+        missing = sorted({order_id for order_id in order_ids if order_id not in self._orders})
+        if not missing:
+            return
         found: dict[str, dict[str, _Held]] = {order_id: {} for order_id in missing}
         for order_id, sku, name, quantity, shipped in self._select(_of_orders, missing):
             found[order_id][sku] = _Held(name, quantity, shipped)
         self._orders.update(found)
 
     def _lock(self, skus: Iterable[str]) -> None:
-        missing = sorted(set(skus) - self._levels.keys())
+        missing = sorted({sku for sku in skus if sku not in self._levels})
+        if not missing:
+            return
         self._levels.update(dict.fromkeys(missing))
         for sku, on_hand, reserved in self._select(_lock_levels, missing):
             self._levels[sku] = _Level(on_hand, reserved)
