@@ -92,7 +92,7 @@ class KafkaSession:
 
     def poll(self, limit: int, timeout: float) -> Polled:
         """Read on; see `Session.poll`. The first call waits for the broker."""
-        self._writer.open()
+        self._writer.serve()
         polled = self._reader.poll(limit, timeout)
         if polled.gained and not self._rehearsed:
             self._rehearsed = True

@@ -95,7 +95,6 @@ class Writer:
             self._asked = True
             self._until_done(self._producer.commit_transaction, patience=_END * self._patience)
             self._undecided, self._patience = False, 1
-            self._producer.poll(0)  # for its statistics, if there are any
         except KafkaException as error:
             self._undo(error)
         except TimeoutError:
@@ -115,6 +114,11 @@ class Writer:
         except TimeoutError:
             log.warning("the coordinator does not answer: a new producer goes on")
             self._replace()
+
+    def serve(self) -> None:
+        """Be open, and take the statistics that there are: who is idle would keep them all."""
+        self.open()
+        self._producer.poll(0)
 
     def open(self) -> None:
         """Register with the coordinator; this ends whatever a predecessor left open. Waits for the broker.
