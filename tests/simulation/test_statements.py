@@ -98,6 +98,13 @@ def test_a_remembered_statement_gives_what_sqlalchemy_gives(engine: Engine) -> N
         assert isinstance(connection.execute(remove, {"this": "a"}), Changed)
 
 
+@pytest.mark.filterwarnings("ignore:Empty parameter sequence")  # from SQLAlchemy 2.1 on
+def test_an_empty_list_of_rows_is_none(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for _ in range(3):
+            assert connection.execute(sums, []).all() == [(None, 0)]
+
+
 @pytest.mark.parametrize("cls", [Connection, ShortConnection])
 def test_what_the_database_refuses_is_the_same_error(engine: Engine, cls: type[Connection]) -> None:
     """The transaction goes on after it, as it does with SQLAlchemy."""
