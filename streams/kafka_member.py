@@ -122,18 +122,18 @@ class Member:
             self._came([place.partition for place in partitions])
 
     def _revoked(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        self._gives_up(consumer, partitions, consumer.consumer_group_metadata())
+        self._gives_up(consumer, partitions, lost=False)
 
     def _lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """The group has gone on without it. The next owner may have committed since: nothing is said of its partitions."""
-        self._gives_up(consumer, partitions, None)
+        self._gives_up(consumer, partitions, lost=True)
 
-    def _gives_up(self, consumer: Any, partitions: list[TopicPartition], group: Any) -> None:
+    def _gives_up(self, consumer: Any, partitions: list[TopicPartition], *, lost: bool) -> None:
         if consumer is not self._consumer:  # replaced, and on its way out
             consumer.unassign()
             return
         self._changes += 1
-        self._goes([place.partition for place in partitions], group)
+        self._goes([place.partition for place in partitions], None if lost else consumer.consumer_group_metadata())
         try:
             consumer.incremental_unassign(partitions)
         except KafkaException:  # the protocol was reset meanwhile, and without an answer librdkafka waits for ever

@@ -95,8 +95,9 @@ class Disk:
         self._image = link.serialize()
         names = [name for (name,) in link.ask("SELECT name FROM sqlite_master WHERE type = 'table'")]
         self._empty = [f'DELETE FROM "{name}"' for name in names]  # noqa: S608  # our own
-        if any(link.ask(f'SELECT 1 FROM "{name}" LIMIT 1') for name in names):  # noqa: S608  # our own
-            self._empty = []  # what its tables were made with would be lost
+        special = link.ask("SELECT name FROM sqlite_master WHERE type = 'trigger' OR sql LIKE 'CREATE VIRTUAL %'")
+        if special or any(link.ask(f'SELECT 1 FROM "{name}" LIMIT 1') for name in names):  # noqa: S608  # our own
+            self._empty = []  # to delete all rows would leave something else than what its tables were made with
         self._schema = link.ask("PRAGMA schema_version")
 
     def fresh(self, watch: Watch | None) -> Link:

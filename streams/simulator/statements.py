@@ -141,11 +141,13 @@ class ShortConnection(Connection):
 
 def _shape(parameters: Any) -> _Shape | None:
     """On what a plan depends: the names of the values, and how many there are in each list. `None`: it is worth no plan."""
-    if not parameters:
-        return ()
     if type(parameters) is list:
+        if not parameters:
+            return None
         names = tuple(parameters[0])
         return ("many", *names) if all(tuple(row) == names for row in parameters) else None
+    if not parameters:
+        return ()
     if type(parameters) is not dict:
         return None
     found: list[Any] = []

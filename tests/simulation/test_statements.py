@@ -1,6 +1,7 @@
 """Statements that the simulator remembers, beside what SQLAlchemy does with the same ones."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     create_engine,
     delete,
+    event,
     func,
     insert,
     select,
@@ -26,6 +28,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from streams.simulator.disk import Disk, Link
 from streams.simulator.statements import Changed, ShortConnection
+from streams.stage import Store
 from tests.simulation.till import accounts
 
 tables = MetaData()
@@ -98,6 +101,13 @@ def test_a_remembered_statement_gives_what_sqlalchemy_gives(engine: Engine) -> N
         assert isinstance(connection.execute(remove, {"this": "a"}), Changed)
 
 
+@pytest.mark.filterwarnings("ignore:Empty parameter sequence")  # from SQLAlchemy 2.1 on
+def test_an_empty_list_of_rows_is_none(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for _ in range(3):
+            assert connection.execute(sums, []).all() == [(None, 0)]
+
+
 @pytest.mark.parametrize("cls", [Connection, ShortConnection])
 def test_what_the_database_refuses_is_the_same_error(engine: Engine, cls: type[Connection]) -> None:
     """The transaction goes on after it, as it does with SQLAlchemy."""
@@ -137,3 +147,14 @@ def test_a_fresh_database_knows_nothing_of_the_last_run(leave: Callable[[Link], 
     assert link.ask("PRAGMA foreign_keys") == [(1,)]
     with disk.engine.connect() as connection:
         assert connection.execute(select(accounts.tables.tables["accounts"])).all() == []
+
+
+def test_a_fresh_database_has_no_rows_that_a_trigger_has_written() -> None:
+    audited = MetaData()
+    Table("trail", audited, Column("name", String))
+    Table("watched", audited, Column("name", String))
+    trigger = "CREATE TRIGGER gone AFTER DELETE ON watched BEGIN INSERT INTO trail VALUES (old.name); END"
+    event.listen(audited, "after_create", lambda _, connection, **__: connection.exec_driver_sql(trigger))
+    disk = Disk([Store("audited", tables=audited, migrations=Path(), repository=Connection)])
+    disk.fresh(None).ask("INSERT INTO watched VALUES ('a')")
+    assert disk.fresh(None).ask("SELECT * FROM trail") == []

@@ -84,6 +84,7 @@ def test_a_question_without_an_answer_is_not_repeated_at_once(monkeypatch: pytes
         tries.append(None)
         raise KafkaException(KafkaError(KafkaError._WAIT_COORD, "no coordinator"))
 
+    monkeypatch.setattr(kafka_reader, "_AGAIN", 3600.0)
     made = reader(monkeypatch, committed)
     for _ in range(3):
         made.poll(1, 0)

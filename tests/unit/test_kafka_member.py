@@ -46,6 +46,7 @@ class Consumer:
 
     def incremental_assign(self, _: object) -> None: ...
     def incremental_unassign(self, _: object) -> None: ...
+    def unassign(self) -> None: ...
     def pause(self, _: object) -> None: ...
 
 
@@ -88,6 +89,21 @@ def test_partitions_that_go_in_good_order_go_with_the_metadata_and_lost_ones_wit
     member.serve()
     member.serve()
     assert told.gone == ["generation 1", None]
+
+
+def test_of_a_consumer_that_was_replaced_nothing_is_asked_or_said(member: Member, told: Told) -> None:
+    """It is told of its partitions as it is closed, and may not be able to answer any more."""
+
+    def gone() -> str:
+        raise RuntimeError("Consumer closed")
+
+    old = member._consumer
+    old.consumer_group_metadata = gone
+    member._consumer = Consumer({}, logger=member._logger)
+    old.pending = ["on_revoke", "on_lost"]
+    old.poll(0)
+    old.poll(0)
+    assert (told.owned, told.gone) == ({0}, [])
 
 
 class Writer:
