@@ -94,7 +94,7 @@ class KafkaSession:
         """Read on; see `Session.poll`. The first call waits for the broker."""
         self._writer.serve()
         polled = self._reader.poll(limit, timeout)
-        if polled.gained and not self._rehearsed:
+        if polled.gained and self._reader.group is not None and not self._rehearsed:
             self._rehearsed = True
             places = [TopicPartition(self._lead, claim.partition, claim.offsets[self._lead]) for claim in polled.gained]
             self._writer.rehearse(places, self._reader.group)
@@ -110,6 +110,8 @@ class KafkaSession:
         said = signed(metadata, f"{self.token[:8]}.{self._commits}")
         places = [TopicPartition(topic, partition, offset, said) for (topic, partition), offset in sources.items()]
         try:
+            if self._reader.group is None:
+                raise Aborted("the member has no place in its group")
             self._writer.write(outputs, places, self._reader.group)
         except Undecided as undecided:
             self._settle(sources, said, str(undecided))

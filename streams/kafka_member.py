@@ -49,8 +49,9 @@ class Member:
         self._came, self._goes = told
         self._belonging = Belonging(admin, logger)
         self._consumer = self._fresh()
+        # What such metadata begin with as long as there is no generation: it stands before the group's name.
+        self._stranger: bytes = self._consumer.consumer_group_metadata().partition(self._properties["group.id"].encode())[0]
         self._subscribed = False
-        self._changes = 0  # times that partitions have come or gone
 
     def serve(self) -> None:
         """Take part in rebalances; the first time, join. Raises `Fenced`, or `SetupError` where topics do not fit together."""
@@ -75,18 +76,13 @@ class Member:
         self.partitions = check_topics(self._consumer, self._topics)
 
     def group(self) -> Any:
-        """The group's metadata as of now, for a transaction, once all is told that had become of partitions until then.
+        """The group's metadata as of now, for a transaction; None while the member has no generation, and may commit nothing.
 
-        Who is thrown out of a classic group has neither name nor generation from that moment on, before the loss is told; and
-        a broker takes offsets that come with neither from anybody. A transaction of partitions that are not known to be lost
-        must not carry such metadata.
+        Who is thrown out of a classic group may have neither name nor generation some time before it is told of a loss, or may
+        never be told; and a broker takes offsets that come with neither from anybody, as from clients before KIP-447.
         """
-        while True:
-            changes = self._changes
-            metadata = self._consumer.consumer_group_metadata()
-            self.serve()
-            if changes == self._changes:
-                return metadata
+        metadata: bytes = self._consumer.consumer_group_metadata()
+        return None if metadata.startswith(self._stranger) else metadata
 
     def look(self) -> bool:
         """Replace a consumer that does not find back to its group. Whether that was so: then nothing is owned any more.
@@ -116,7 +112,6 @@ class Member:
 
     def _assigned(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is self._consumer:
-            self._changes += 1
             consumer.incremental_assign(partitions)
             consumer.pause(partitions)
             self._came([place.partition for place in partitions])
@@ -132,8 +127,7 @@ class Member:
         if consumer is not self._consumer:  # replaced, and on its way out
             consumer.unassign()
             return
-        self._changes += 1
-        self._goes([place.partition for place in partitions], None if lost else consumer.consumer_group_metadata())
+        self._goes([place.partition for place in partitions], None if lost else self.group())
         try:
             consumer.incremental_unassign(partitions)
         except KafkaException:  # the protocol was reset meanwhile, and without an answer librdkafka waits for ever

@@ -117,7 +117,7 @@ class Reader:
             self._follower.look()
         if self._came and now >= self._follow_at:
             self._follow()
-        self.group = self._member.group()  # what it tells of partitions is in this poll: nothing lost is committed with it
+        self.group = self._member.group()
         polled = Polled(lost=frozenset(self._gone))
         self._gone.clear()
         # Who lost a partition should hear of it at once.

@@ -110,7 +110,8 @@ class Store(Generic[T]):
 class Context(msgspec.Struct, eq=False):
     """What a handler knows besides its event. `now` is the cycle's time, in seconds since the Unix epoch.
 
-    `trace` says where the attempt stands in a trace, for who calls others in its name; None where traces are off.
+    `resources` are the open ports and the store, for `use`. `trace` says where the attempt stands in a trace, for who calls
+    others in its name; None where traces are off.
     """
 
     record: Record
@@ -118,13 +119,16 @@ class Context(msgspec.Struct, eq=False):
     stage: str = ""
     attempt: int = 1
     now: float = 0.0
-    _resources: Mapping[Any, Any] = types.MappingProxyType({})
+    resources: Mapping[Any, Any] = types.MappingProxyType({})
     trace: Place | Step | None = None
+
+    def __repr__(self) -> str:
+        return f"<Context of {self.stage} at {self.record.place}, attempt {self.attempt}>"  # no value, no port's secret
 
     def use(self, resource: Port[T] | Store[T]) -> T:
         """The open port, or the store's repository inside the batch's database transaction."""
         try:
-            return self._resources[resource]  # type: ignore[no-any-return]  # keyed by the resource that made it
+            return self.resources[resource]  # type: ignore[no-any-return]  # keyed by the resource that made it
         except KeyError:
             raise SetupError(
                 f"stage {self.stage!r} uses {resource.name!r}, which it does not declare",

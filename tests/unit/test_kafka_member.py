@@ -15,14 +15,14 @@ from streams.kafka_stats import Statistics
 from streams.session import Inputs
 
 PLACES = [TopicPartition("in", 0)]
-NOBODY = "no name, no generation"
+NOBODY = b"-1 in-group"
 
 
 class Consumer:
     """One that is thrown out of its classic group: it has no generation from then on, and says so at the next poll."""
 
     def __init__(self, _: Mapping[str, Any], *, logger: logging.Logger) -> None:  # noqa: ARG002  # as librdkafka's
-        self.generation = "generation 1"
+        self.generation = NOBODY
         self.told: dict[str, Callable[..., None]] = {}
         self.pending: list[str] = ["on_assign"]
 
@@ -35,9 +35,11 @@ class Consumer:
 
     def poll(self, _: float) -> None:
         if self.pending and self.told:
-            self.told[self.pending.pop(0)](self, PLACES)
+            if (what := self.pending.pop(0)) == "on_assign":
+                self.generation = b"1 in-group"
+            self.told[what](self, PLACES)
 
-    def consumer_group_metadata(self) -> str:
+    def consumer_group_metadata(self) -> bytes:
         return self.generation
 
     def dropped(self) -> None:
@@ -73,22 +75,30 @@ def told() -> Told:
 @pytest.fixture
 def member(told: Told, monkeypatch: pytest.MonkeyPatch) -> Member:
     monkeypatch.setattr(kafka_member, "Consumer", Consumer)
-    made = Member(("in",), {"group.id": "g"}, {}, logging.getLogger("none"), Statistics(), (told.came, told.goes))
+    made = Member(("in",), {"group.id": "in-group"}, {}, logging.getLogger("none"), Statistics(), (told.came, told.goes))
     made.serve()
     return made
 
 
-def test_metadata_without_a_generation_never_go_with_partitions_that_seem_to_be_owned(member: Member, told: Told) -> None:
-    assert (member.group(), told.owned) == ("generation 1", {0})
+def test_who_was_dropped_has_no_metadata_whether_it_is_told_of_a_loss_or_not(member: Member, told: Told) -> None:
+    """A broker takes a transaction's offsets from anybody who has neither name nor generation."""
+    assert (member.group(), told.owned) == (b"1 in-group", {0})
     member._consumer.dropped()
-    assert (member.group(), told.owned) == (NOBODY, set()), "a broker takes a transaction's offsets without a generation"
+    assert (member.group(), told.owned) == (None, {0})
+
+
+def test_a_revocation_that_was_under_way_when_the_member_was_dropped_goes_without_metadata(member: Member, told: Told) -> None:
+    member._consumer.dropped()
+    member._consumer.pending = ["on_revoke"]
+    member.serve()
+    assert told.gone == [None]
 
 
 def test_partitions_that_go_in_good_order_go_with_the_metadata_and_lost_ones_without(member: Member, told: Told) -> None:
     member._consumer.pending = ["on_revoke", "on_lost"]
     member.serve()
     member.serve()
-    assert told.gone == ["generation 1", None]
+    assert told.gone == [b"1 in-group", None]
 
 
 def test_of_a_consumer_that_was_replaced_nothing_is_asked_or_said(member: Member, told: Told) -> None:
@@ -109,6 +119,8 @@ def test_of_a_consumer_that_was_replaced_nothing_is_asked_or_said(member: Member
 class Writer:
     """Notes what is committed."""
 
+    silent = False
+
     def __init__(self) -> None:
         self.places: list[TopicPartition] = []
 
@@ -128,6 +140,26 @@ def test_a_session_commits_nothing_for_partitions_that_it_has_lost(
     assert [place.offset for place in writer.places] == offsets
     session._let_go({0: 7}, "generation 2")
     assert len(writer.places) == len(offsets), "it has written nothing since"
+
+
+def test_a_session_without_a_place_in_its_group_commits_nothing_and_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, back = Writer(), []
+
+    class Reader:
+        stood: ClassVar = {("in", 0): (7, "run")}
+        group = None
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def rewind(self) -> None:
+            back.append("rewind")
+
+    monkeypatch.setattr(kafka, "Writer", lambda *_: writer)
+    monkeypatch.setattr(kafka, "Reader", Reader)
+    session = KafkaSession(Inputs("in"), group="g", transactional_id="t", properties={})
+    with pytest.raises(Aborted, match="no place in its group"):
+        session.commit([], {("in", 0): 8}, "run")
+    assert (writer.places, back) == ([], ["rewind"])
 
 
 @pytest.mark.parametrize("silent", [True, False])

@@ -130,3 +130,8 @@ def test_a_handler_uses_only_what_its_stage_declares() -> None:
 def test_the_time_of_a_context_is_utc_and_whole_milliseconds() -> None:
     time = Context(RECORD, "e1", "desk", 1, 1500000000.1239).time
     assert time.isoformat() == "2017-07-14T02:40:00.123000+00:00"
+
+
+def test_a_context_that_is_logged_tells_no_value_and_no_port() -> None:
+    ctx = Context(Record("asked", 1, 7, b"k", b"card 4111"), "e1", "desk", 2, 0.0, {"mail": "a secret"})
+    assert repr(ctx) == "<Context of desk at asked[1]@7, attempt 2>"
