@@ -222,6 +222,21 @@ def test_who_was_fenced_ends(failing: dict[str, KafkaException]) -> None:
     assert len(Producer.made) == 1
 
 
+def test_who_was_fenced_while_idle_ends_by_its_next_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    fenced = error(KafkaError._FENCED, fatal=True)
+
+    def poll(_: Producer, __: float) -> None:
+        raise fenced
+
+    writer = Writer({}, "w", logging.getLogger("none"))
+    writer.open()
+    monkeypatch.setattr(Producer, "poll", poll)
+    Producer.failing = {"begin": fenced}
+    writer.serve()
+    with pytest.raises(Fenced, match="another producer"):
+        writer.write([], SOURCE)
+
+
 def test_who_is_fenced_as_it_registers_tries_again_with_a_new_producer() -> None:
     Producer.failing = {"init": error(KafkaError._FENCED, fatal=True)}
     writer = Writer({}, "w", logging.getLogger("none"))
