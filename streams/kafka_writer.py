@@ -213,7 +213,8 @@ class Writer:
         counts for that is time spent on brokers that gave no answer: a process that slept through the timeout may have got a
         successor, and makes way for it.
         """
-        overdue = self._waited >= self._properties["transaction.timeout.ms"] / 1000 - _STEP
+        timeout = float(self._properties["transaction.timeout.ms"]) / 1000  # text, where it is from TOWPATH_KAFKA
+        overdue = self._waited >= timeout - _STEP
         return overdue or time.monotonic() < self._rivals
 
     def _give_up(self, why: str, asked: bool) -> NoReturn:

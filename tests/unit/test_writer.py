@@ -222,6 +222,12 @@ def test_who_was_fenced_ends(failing: dict[str, KafkaException]) -> None:
     assert len(Producer.made) == 1
 
 
+def test_who_was_fenced_ends_also_where_the_transactions_timeout_was_set_by_a_user() -> None:
+    Producer.failing = {"commit": error(KafkaError._FENCED, fatal=True)}
+    with pytest.raises(Fenced, match="another producer"):
+        Writer({"transaction.timeout.ms": "8000"}, "w", logging.getLogger("none")).write([], SOURCE)
+
+
 def test_who_was_fenced_while_idle_ends_by_its_next_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     fenced = error(KafkaError._FENCED, fatal=True)
 
