@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_reader import Reader
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import Undecided, Writer
+from streams.kafka_writer import Silent, Undecided, Writer
 from streams.record import Output
 from streams.session import Inputs, Place, Polled, happened, signed
 
@@ -115,9 +115,9 @@ class KafkaSession:
             self._writer.write(outputs, places, self._reader.group)
         except Undecided as undecided:
             self._settle(sources, said, str(undecided))
-        except Aborted:
+        except Aborted as aborted:
             self._reader.rewind()
-            if self._writer.silent:
+            if isinstance(aborted, Silent):
                 self._find()
             self._aborts += 1  # who is out of the group may hear of it later than its coordinator: do not run against that
             time.sleep(min(_PAUSE * 2**self._aborts, _LONGEST))

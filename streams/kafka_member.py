@@ -49,7 +49,7 @@ class Member:
         self._came, self._goes = told
         self._belonging = Belonging(admin, logger)
         self._consumer = self._fresh()
-        # What such metadata begin with as long as there is no generation: it stands before the group's name.
+        # What the group's metadata begin with as long as there is no generation, which stands before the group's name.
         self._stranger: bytes = self._consumer.consumer_group_metadata().partition(self._properties["group.id"].encode())[0]
         self._subscribed = False
 

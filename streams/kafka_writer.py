@@ -56,11 +56,14 @@ class Undecided(Exception):
     """A commit was asked for, and whether it has happened is not known. As the writer opens again, it is decided."""
 
 
+class Silent(Aborted):
+    """The transaction did not happen, because a coordinator did not answer."""
+
+
 class Writer:
     """One transactional producer. Its transactional id fences every older one of the same id as it opens.
 
-    `logger` is for librdkafka's own lines. `opened`: the producer of now has registered. `silent`: no coordinator has
-    answered the last transaction.
+    `logger` is for librdkafka's own lines. `opened`: the producer of now has registered.
     """
 
     def __init__(
@@ -72,7 +75,6 @@ class Writer:
         self._producer = Producer(self._properties, logger=logger)
         self._outputs = outputs
         self.opened = False
-        self.silent = False  # the last transaction came to nothing because a coordinator did not answer
         self._patience = 1  # times `_HUNG` and `_END`
         self._undecided = False  # a transaction has begun and neither end of it is known
         self._asked = False  # and its commit has been asked for
@@ -98,8 +100,8 @@ class Writer:
         except KafkaException as error:
             self._undo(error)
         except TimeoutError:
-            self._patience, self.silent = min(self._patience * 2, _LONGER), True
-            self._give_up("the coordinator does not answer", self._asked)
+            self._patience = min(self._patience * 2, _LONGER)
+            self._give_up("the coordinator does not answer", self._asked, Silent)
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
         """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that."""
@@ -173,7 +175,7 @@ class Writer:
         self.opened = self._undecided = self._asked = False
 
     def _begin(self) -> None:
-        self._undecided, self._asked, self._waited, self.silent = True, False, 0.0, False
+        self._undecided, self._asked, self._waited = True, False, 0.0
         self._producer.begin_transaction()
 
     def _produce(self, outputs: Sequence[Output]) -> None:
@@ -217,12 +219,12 @@ class Writer:
         overdue = self._waited >= timeout - _STEP
         return overdue or time.monotonic() < self._rivals
 
-    def _give_up(self, why: str, asked: bool) -> NoReturn:
+    def _give_up(self, why: str, asked: bool, aborted: type[Aborted] = Aborted) -> NoReturn:
         """Leave a transaction to a new producer: nothing of it has happened, unless its commit was asked for."""
         self._replace()
         if asked:
             raise Undecided(f"{why}; a new producer goes on")
-        raise Aborted(f"{why}; a new producer goes on")
+        raise aborted(f"{why}; a new producer goes on")
 
     def _until_done(self, call: Callable[..., None], *arguments: Any, patience: float = math.inf) -> None:
         """Repeat a call for as long as librdkafka says that it may be repeated; past `patience`, raise `TimeoutError`."""

@@ -144,8 +144,7 @@ class MemoryBroker:
 
     def logs(self, topic: str) -> list[Log]:
         """The partitions of a topic as of now. Raises `SetupError` for a topic that does not exist."""
-        if self._open:
-            self.expire()
+        self.expire()
         logs = self._topics.get(topic)
         if logs is None:
             raise SetupError(f"topic {topic} does not exist", fix="create it first")

@@ -84,7 +84,7 @@ class Log:
         for entry in self._entries[first:]:
             if entry.offset >= stop:
                 break
-            if committed and entry.transaction is not None and entry.transaction.state != "committed":
+            if committed and not _is_committed(entry):
                 continue
             if len(found) == limit:
                 return found, entry.offset

@@ -12,6 +12,7 @@ from streams.errors import Aborted
 from streams.kafka import KafkaSession
 from streams.kafka_member import Member
 from streams.kafka_stats import Statistics
+from streams.kafka_writer import Silent
 from streams.session import Inputs
 
 PLACES = [TopicPartition("in", 0)]
@@ -119,8 +120,6 @@ def test_of_a_consumer_that_was_replaced_nothing_is_asked_or_said(member: Member
 class Writer:
     """Notes what is committed."""
 
-    silent = False
-
     def __init__(self) -> None:
         self.places: list[TopicPartition] = []
 
@@ -162,20 +161,16 @@ def test_a_session_without_a_place_in_its_group_commits_nothing_and_goes_back(mo
     assert (writer.places, back) == ([], ["rewind"])
 
 
-@pytest.mark.parametrize("silent", [True, False])
+@pytest.mark.parametrize("error", [Silent, Aborted])
 def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction(
-    silent: bool, monkeypatch: pytest.MonkeyPatch
+    error: type[Aborted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A producer that asks while nobody is elected hangs; the one that takes its place must not ask at the same moment."""
     done: list[str] = []
 
     class Broken(Writer):
-        def __init__(self) -> None:
-            super().__init__()
-            self.silent = silent
-
         def write(self, *_: Any) -> None:
-            raise Aborted("the coordinator does not answer")
+            raise error("the coordinator does not answer")
 
         def open(self) -> None:
             done.append("open")
@@ -195,6 +190,6 @@ def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction
     monkeypatch.setattr(kafka, "Writer", lambda *_: Broken())
     monkeypatch.setattr(kafka, "Reader", Reader)
     session = KafkaSession(Inputs("in"), group="g", transactional_id="t", properties={})
-    with pytest.raises(Aborted):
+    with pytest.raises(error):
         session.commit([], {("in", 0): 8}, "run")
-    assert done == (["rewind", "open", "ask for 1"] if silent else ["rewind"])
+    assert done == (["rewind", "open", "ask for 1"] if error is Silent else ["rewind"])

@@ -237,8 +237,7 @@ class Stock:
         return tuple(Demand(sku, line.name, line.quantity) for sku, line in held.items())
 
     def _order(self, order_id: str) -> Mapping[str, _Held]:
-        if order_id not in self._orders:
-            self._read({order_id})
+        self._read((order_id,))
         return self._orders[order_id]
 
     def _read(self, order_ids: Iterable[str]) -> None:
