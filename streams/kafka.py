@@ -24,13 +24,15 @@ from streams.session import Inputs, Place, Polled, happened, signed
 _PAUSE: Final = 0.01  # seconds, doubled with each transaction in a row that did not happen
 _LONGEST: Final = 1.0
 _EVERY: Final = 30.0  # seconds in which the same complaint is made once
+_DONE_AGAIN: Final = frozenset({"TXNERR", "ADDOFFSETS", "ADDPARTS"})  # rdkafka_txnmgr.c's words for what it could not do
 
 
 class OncePerWhile(logging.Filter):
     """Lets each kind of librdkafka's complaints through once in a while, and says how many it has kept back.
 
     librdkafka writes a line for every attempt to reach a broker that is away: thousands in an hour. A transaction that came to
-    nothing, as in any rebalance, is an error to it and none to us: the engine says that it is done again.
+    nothing, as in any rebalance, is an error to it and none to us, and so is a part of one that it asks for again: the engine
+    says that it is done again, or why the stage ends.
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,7 @@ class OncePerWhile(logging.Filter):
         """Whether this line is written. Its kind is librdkafka's word for it (`FAIL`, `REQTMOUT`, …), its first."""
         text = record.getMessage()
         kind = text.partition(" ")[0]
-        if kind == "TXNERR" and record.levelno == logging.ERROR:  # a fatal one is CRITICAL; this one is undone and done again
+        if kind in _DONE_AGAIN and record.levelno == logging.ERROR:  # a fatal one is CRITICAL
             record.levelno, record.levelname = logging.INFO, "INFO"
         if record.created - self._last.get(kind, float("-inf")) < _EVERY:
             self._kept[kind] = self._kept.get(kind, 0) + 1

@@ -57,7 +57,7 @@ class Member:
         """Take part in rebalances; the first time, join. Raises `Fenced`, or `SetupError` where topics do not fit together."""
         if not self._subscribed:
             self.check()
-            told = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._lost}
+            told = {"on_assign": _whole(self._assigned), "on_revoke": _whole(self._revoked), "on_lost": _whole(self._lost)}
             self._consumer.subscribe([self._topics[0]], **told)
             self._subscribed = True
         while (message := self._consumer.poll(0)) is not None:
@@ -81,7 +81,10 @@ class Member:
         Who is thrown out of a classic group may have neither name nor generation some time before it is told of a loss, or may
         never be told; and a broker takes offsets that come with neither from anybody, as from clients before KIP-447.
         """
-        metadata: bytes = self._consumer.consumer_group_metadata()
+        try:
+            metadata: bytes = self._consumer.consumer_group_metadata()
+        except RuntimeError:  # not to be had: it is on its way out of the group
+            return None
         return None if metadata.startswith(self._stranger) else metadata
 
     def look(self) -> bool:
@@ -135,3 +138,19 @@ class Member:
 
     def _fresh(self) -> Consumer:
         return Consumer(self._properties, logger=self._logger)
+
+
+def _whole(told: Callable[[Any, list[TopicPartition]], None]) -> Callable[[Any, list[TopicPartition]], None]:
+    """A callback whose errors keep their type.
+
+    Before Python 3.12 confluent-kafka keeps only an error's value, which is bare text until Python code has caught it: `poll`
+    and `close` then raise SystemError (`cfl_exception_fetch` in its confluent_kafka.h, 2.16).
+    """
+
+    def call(consumer: Any, partitions: list[TopicPartition]) -> None:
+        try:
+            told(consumer, partitions)
+        except Exception:  # caught is all that it has to be
+            raise
+
+    return call

@@ -122,8 +122,8 @@ class Processes:
         with path.open("wb") as out:
             process = subprocess.Popen(
                 [str(python), "-m", *module],
-                cwd=_ROOT,
-                env={**clean, **variables},
+                cwd=self._directory,  # Faust and Quix leave their state where they are started
+                env={**clean, **variables, "PYTHONPATH": str(_ROOT)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -148,6 +148,13 @@ def test_a_member_without_a_partition_stays(kafka: LocalKafka, monkeypatch: pyte
         session.close()
 
 
+def test_what_goes_wrong_in_a_rebalance_keeps_its_type(session: KafkaSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """confluent-kafka makes a SystemError of it, before Python 3.12, unless Python code has caught it on its way."""
+    monkeypatch.setattr(session._reader._member, "_came", lambda _: int("no partition"))
+    with pytest.raises(ValueError, match="no partition"):
+        read(session, lambda *_: False)
+
+
 class Cluster:
     """An admin client that knows one end, or does not answer."""
 

@@ -2,6 +2,8 @@
 
 import logging
 
+import pytest
+
 from streams.kafka import OncePerWhile
 
 
@@ -21,9 +23,16 @@ def test_one_complaint_of_a_kind_is_written_and_the_rest_counted() -> None:
     assert later.getMessage() == "FAIL refused (29 more like this)"
 
 
-def test_a_transaction_that_is_done_again_is_no_error() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TXNERR Current transaction failed in state InTransaction: (ILLEGAL_GENERATION)",
+        "ADDOFFSETS TxnCoordinator/1: Failed to add offsets to transaction on broker TxnCoordinator/1: Local: Timed out",
+    ],
+)
+def test_a_transaction_that_is_done_again_is_no_error(text: str) -> None:
     """Every rebalance may have one: who is called at night for it looks for nothing."""
-    undone = line("TXNERR Current transaction failed in state InTransaction: (ILLEGAL_GENERATION)", 0, logging.ERROR)
+    undone = line(text, 0, logging.ERROR)
     assert OncePerWhile().filter(undone)
     assert (undone.levelno, undone.levelname) == (logging.INFO, "INFO")
     fatal = line("TXNERR Fatal transaction error: this producer is fenced", 0, logging.CRITICAL)

@@ -102,6 +102,18 @@ def test_partitions_that_go_in_good_order_go_with_the_metadata_and_lost_ones_wit
     assert told.gone == [b"1 in-group", None]
 
 
+def test_partitions_of_a_member_that_cannot_name_its_generation_go_without_it(member: Member, told: Told) -> None:
+    """As in a revocation within close()."""
+
+    def none() -> bytes:
+        raise RuntimeError("Consumer group metadata unavailable")
+
+    member._consumer.consumer_group_metadata = none
+    member._consumer.pending = ["on_revoke"]
+    member.serve()
+    assert (told.owned, told.gone) == (set(), [None])
+
+
 def test_of_a_consumer_that_was_replaced_nothing_is_asked_or_said(member: Member, told: Told) -> None:
     """It is told of its partitions as it is closed, and may not be able to answer any more."""
 
