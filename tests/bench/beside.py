@@ -44,7 +44,7 @@ _PEERS: Final = {
 
 def measure(ground: Ground, *, quick: bool) -> dict[str, Any]:
     """By turns."""
-    records, rounds = (20_000, 1) if quick else (240_000, 3)
+    records, rounds = (60_000, 1) if quick else (240_000, 3)
     preload(ground.bootstrap, SUBMITTED, encoded(some_orders(records, "beside-")))
     versions = {name: _version(peer.package) for name, peer in _PEERS.items()}
     ways: dict[str, Callable[[int], float]] = {
