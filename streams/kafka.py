@@ -99,7 +99,13 @@ class KafkaSession:
         if polled.gained and self._reader.group is not None and not self._rehearsed:
             self._rehearsed = True
             places = [TopicPartition(self._lead, claim.partition, claim.offsets[self._lead]) for claim in polled.gained]
-            self._writer.rehearse(places, self._reader.group)
+            try:
+                self._writer.rehearse(places, self._reader.group)
+            except Silent as silent:
+                log.warning("%s", silent)
+                self._find()
+            except Aborted:  # a rebalance has begun: the partitions may be another's by now
+                pass
         return polled
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:

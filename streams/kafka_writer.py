@@ -104,18 +104,19 @@ class Writer:
             self._give_up("the coordinator does not answer", self._asked, Silent)
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
-        """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that."""
+        """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that.
+
+        Raises `Aborted` if it does not come to its end, or `Fenced`.
+        """
         try:
             self._begin()
             self._until_done(self._send_offsets(offsets, group))
             self._until_done(self._producer.abort_transaction, patience=_END * self._patience)
             self._undecided = False
         except KafkaException as error:
-            with suppress(Aborted):  # a rebalance has begun: the partitions may be another's by now
-                self._undo(error)
+            self._undo(error)
         except TimeoutError:
-            log.warning("the coordinator does not answer: a new producer goes on")
-            self._replace()
+            self._give_up("the coordinator does not answer", False, Silent)
 
     def serve(self) -> None:
         """Be open, and take the statistics that there are: who is idle would keep them all."""
@@ -200,7 +201,7 @@ class Writer:
         try:
             self._until_done(self._producer.abort_transaction, patience=_END * self._patience)
         except TimeoutError:
-            self._give_up(cause.str(), asked=False)  # librdkafka asks for an abort only of what is not committed
+            self._give_up(cause.str(), False, Silent)  # librdkafka asks for an abort only of what is not committed
         except KafkaException as failed:
             if failed.args[0].code() in _OUSTED and not self._by_itself():
                 raise Fenced(f"another producer has this one's transactional id: {failed.args[0].str()}") from error

@@ -13,7 +13,7 @@ from streams.kafka import KafkaSession
 from streams.kafka_member import Member
 from streams.kafka_stats import Statistics
 from streams.kafka_writer import Silent
-from streams.session import Inputs
+from streams.session import Claim, Inputs, Polled
 
 PLACES = [TopicPartition("in", 0)]
 NOBODY = b"-1 in-group"
@@ -184,6 +184,10 @@ def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction
         def write(self, *_: Any) -> None:
             raise error("the coordinator does not answer")
 
+        rehearse = write
+
+        def serve(self) -> None: ...
+
         def open(self) -> None:
             done.append("open")
 
@@ -192,6 +196,9 @@ def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction
         group = "generation 1"
 
         def __init__(self, *_: Any) -> None: ...
+
+        def poll(self, *_: Any) -> Polled:
+            return Polled(gained=[Claim(0, {"in": 7}, "run", 0.0)])
 
         def rewind(self) -> None:
             done.append("rewind")
@@ -204,4 +211,7 @@ def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction
     session = KafkaSession(Inputs("in"), group="g", transactional_id="t", properties={})
     with pytest.raises(error):
         session.commit([], {("in", 0): 8}, "run")
-    assert done == (["rewind", "open", "ask for 1"] if error is Silent else ["rewind"])
+    found = ["open", "ask for 1"] if error is Silent else []
+    assert done == ["rewind", *found]
+    session.poll(1, 0.0)  # the first partitions: a transaction is rehearsed
+    assert done == ["rewind", *found, *found]
