@@ -1,31 +1,72 @@
-"""Rows of a table, written many at once.
+"""Rows of a table, looked up and written many at once.
 
-The one rule: one journey to the database, however many rows there are.
+The one rule: on PostgreSQL one journey to the database, however many rows there are, and one value for each column.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final
 
-from sqlalchemy import ARRAY, Table, bindparam, func, select
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Enum,
+    Executable,
+    String,
+    Table,
+    TypeDecorator,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.types import UserDefinedType
+
+_CHUNK: Final = 500  # values in one statement; SQLite before 3.32 takes at most 999 variables
+_VALUES: Final = "among"  # the name of the values: none that a statement is likely to have
+_POSTGRESQL: Final[Any] = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+class Among:
+    """A statement on rows whose `column` has one of many values; made once. `make` is given that as a condition."""
+
+    def __init__(self, column: Column[Any], make: Callable[[ColumnElement[bool]], Executable]) -> None:
+        self._write = _writer(column)
+        # Not `= ANY`: a plan that was made for a small table would go through all values for each of its rows.
+        self._any = make(column.in_(select(func.unnest(_given(column, _VALUES)))))
+        self._in = make(column.in_(bindparam(_VALUES, expanding=True)))
+
+    def run(self, connection: Connection, values: Sequence[Any], **others: Any) -> list[CursorResult[Any]]:
+        """What came of each statement that it took; `others` are the statement's other values."""
+        if connection.dialect.name == "postgresql":
+            return [connection.execute(self._any, {_VALUES: self._write(values), **others})] if values else []
+        parts = [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
+        return [connection.execute(self._in, {_VALUES: part, **others}) for part in parts]
+
+    def rows(self, connection: Connection, values: Sequence[Any], **others: Any) -> list[Any]:
+        """Those that it finds. In the statement's order where the values are in theirs, or there are few."""
+        return [row for result in self.run(connection, values, **others) for row in result]
 
 
 class Rows:
     """A way to write rows of a table; made once.
 
     With `replace` a row whose primary key is there already takes its place; else that is an `IntegrityError`.
+    Raises `TypeError` for a column of a type that it cannot write.
     """
 
     def __init__(self, table: Table, *, replace: bool = False) -> None:
-        self._names = [column.name for column in table.columns]
-        arrays = [bindparam(column.name, type_=ARRAY(column.type)) for column in table.columns]
-        source = func.unnest(*arrays).table_valued(*self._names).render_derived()
-        many = postgresql.insert(table).from_select(self._names, select(*(source.c[name] for name in self._names)))
+        names = [column.name for column in table.columns]
+        self._writers = {column.name: _writer(column) for column in table.columns}
+        source = func.unnest(*[_given(column, column.name) for column in table.columns]).table_valued(*names).render_derived()
+        many = postgresql.insert(table).from_select(names, select(*(source.c[name] for name in names)))
         single = sqlite.insert(table)
         if replace:
             keys = [column.name for column in table.primary_key]
-            rest = [name for name in self._names if name not in keys]
+            rest = [name for name in names if name not in keys]
             many = many.on_conflict_do_update(index_elements=keys, set_={name: many.excluded[name] for name in rest})
             single = single.on_conflict_do_update(index_elements=keys, set_={name: single.excluded[name] for name in rest})
         self._many, self._single = many, single
@@ -35,6 +76,61 @@ class Rows:
         if not rows:
             return
         if connection.dialect.name == "postgresql":
-            connection.execute(self._many, {name: [row[name] for row in rows] for name in self._names})
+            columns = {name: write([row[name] for row in rows]) for name, write in self._writers.items()}
+            connection.execute(self._many, columns)
         else:
             connection.execute(self._single, rows)
+
+
+class _Array(UserDefinedType[str]):
+    """Values as PostgreSQL's text of an array. The cast says what it is, so that it is read once, not for every row."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: Any) -> str:
+        """What is written in a cast."""
+        return self.name
+
+
+def _given(column: Column[Any], name: str) -> BindParameter[str]:
+    """Many values of a column."""
+    plain = String() if column.type.python_type is str else column.type  # in a cast a type has no collation
+    return bindparam(name, type_=_Array(f"{plain.compile(_POSTGRESQL)}[]"))
+
+
+def _writer(column: Column[Any]) -> Callable[[Iterable[Any]], str]:
+    """How values of a column become the text of an array.
+
+    psycopg makes it value by value, in Python, with a look at each value's type: a third of a stage's time.
+    Source: PostgreSQL's manual, 8.15.6, Array Input and Output Syntax.
+    """
+    kind = _WRITERS.get(column.type.python_type)
+    if kind is None or isinstance(column.type, _SPECIAL):
+        known = ", ".join(sorted(each.__name__ for each in _WRITERS))
+        raise TypeError(f"{column}: many values of {column.type!r} cannot be given at once, only those of {known}")
+    return lambda values: f"{{{','.join([_NULL if value is None else kind(value) for value in values])}}}"
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+_NULL: Final = "NULL"
+_SPECIAL: Final = (TypeDecorator, Enum)  # what the database sees of a value is not the value
+_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: _quoted,
+    bytes: lambda value: f'"\\\\x{value.hex()}"',
+    int: str,
+    bool: str,
+    float: repr,
+    Decimal: str,
+    date: _quoted,
+    datetime: _quoted,
+}

@@ -17,14 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from streams import database
 from streams.errors import SetupError
 from streams.record import Output
+from streams.rows import Among
 from streams.store import tables
 
-_CHUNK: Final = 500  # ids in one look-up; SQLite before 3.32 takes at most 999 variables
+_CHUNK: Final = 500
 _FETCH: Final = 1000  # rows in memory at once
 _inbox = tables.tables["inbox"]
 _mine = _inbox.c.consumer == bindparam("consumer")
-_found = select(_inbox.c.event_id, _inbox.c.outputs, _inbox.c.recorded_at).where(
-    _mine, _inbox.c.event_id.in_(bindparam("ids", expanding=True))
+_found = Among(
+    _inbox.c.event_id, lambda these: select(_inbox.c.event_id, _inbox.c.outputs, _inbox.c.recorded_at).where(_mine, these)
 )
 _times = select(_inbox.c.event_id, _inbox.c.recorded_at).where(_mine)
 _decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode
@@ -46,12 +47,8 @@ class Snapshot:
 
     def look_up(self, event_ids: Sequence[str]) -> dict[str, Remembered]:
         """What is remembered of these events; nothing of those that were not handled, or forgotten since."""
-        found: dict[str, Remembered] = {}
-        for start in range(0, len(event_ids), _CHUNK):
-            asked = {"consumer": self._consumer, "ids": event_ids[start : start + _CHUNK]}
-            for event_id, outputs, at in self.connection.execute(_found, asked):
-                found[event_id] = Remembered(_decode(bytes(outputs)), at)
-        return found
+        rows = _found.rows(self.connection, event_ids, consumer=self._consumer)
+        return {event_id: Remembered(_decode(bytes(outputs)), at) for event_id, outputs, at in rows}
 
     def times(self) -> Iterator[tuple[str, int]]:
         """All events that are remembered, and when they were handled (milliseconds since the Unix epoch)."""

@@ -22,12 +22,12 @@ from streams import database, migrate
 from streams.database import available
 from streams.errors import Conflict, SetupError, Unavailable
 from streams.record import Output, Record
-from streams.rows import Rows
+from streams.rows import Among, Rows
 from streams.session import Place
 from streams.stage import Store
 from streams.tally import PROCESS, Spread
 
-_CHUNK: Final = 500  # ids in one look-up; SQLite before 3.32 takes at most 999 variables
+_CHUNK: Final = 500  # rows that are forgotten in one transaction
 
 log = logging.getLogger("towpath.store")
 
@@ -43,19 +43,16 @@ _inbox = Table(
     Column("outputs", LargeBinary, nullable=False),  # msgpack of a list of `Output`
     Column("recorded_at", BigInteger, nullable=False),  # milliseconds since the Unix epoch
 )
-_found = select(_inbox.c.event_id, _inbox.c.outputs).where(
-    _inbox.c.consumer == bindparam("consumer"), _inbox.c.event_id.in_(bindparam("ids", expanding=True))
-)
+_mine = _inbox.c.consumer == bindparam("consumer")
+_found = Among(_inbox.c.event_id, lambda these: select(_inbox.c.event_id, _inbox.c.outputs).where(_mine, these))
 _old = (
     select(_inbox.c.event_id, _inbox.c.topic, _inbox.c.partition, _inbox.c.offset)
-    .where(_inbox.c.consumer == bindparam("consumer"), _inbox.c.recorded_at < bindparam("before"))
+    .where(_mine, _inbox.c.recorded_at < bindparam("before"))
     .where(_inbox.c.event_id > bindparam("after"))
     .order_by(_inbox.c.event_id)
     .limit(bindparam("count"))
 )
-_remove = delete(_inbox).where(
-    _inbox.c.consumer == bindparam("consumer"), _inbox.c.event_id.in_(bindparam("ids", expanding=True))
-)
+_remove = Among(_inbox.c.event_id, lambda these: delete(_inbox).where(_mine, these))
 _rows = Rows(_inbox)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode
@@ -151,15 +148,13 @@ class Journal:
     def look_up(self, event_ids: Sequence[str]) -> None:
         """Ask the database for many events at once."""
         self._asked.update(event_ids)
-        for start in range(0, len(event_ids), _CHUNK):
-            asked = {"consumer": self._consumer, "ids": event_ids[start : start + _CHUNK]}
-            try:
-                with available():
-                    found = self._connection.execute(_found, asked).all()
-            except Unavailable as error:  # SQLite may have undone the transaction, and would take what follows one by one
-                self._lost = error
-                raise
-            self._known.update((event_id, _decode(outputs)) for event_id, outputs in found)
+        try:
+            with available():
+                found = _found.rows(self._connection, event_ids, consumer=self._consumer)
+        except Unavailable as error:  # SQLite may have undone the transaction, and would take what follows one by one
+            self._lost = error
+            raise
+        self._known.update((event_id, _decode(outputs)) for event_id, outputs in found)
 
     def save(self, now: float) -> None:
         """Write what the repository holds back, and the inbox rows. `now` is in seconds since the Unix epoch."""
@@ -266,7 +261,7 @@ class Inbox:
                 rows = connection.execute(_old, asked).all()
                 ids = [event_id for event_id, topic, partition, offset in rows if done((topic, partition), offset)]
                 if ids and not dry_run:
-                    connection.execute(_remove, {"consumer": self._consumer, "ids": ids})
+                    _remove.run(connection, ids, consumer=self._consumer)
             counts["old"] += len(rows)
             counts["pruned"] += len(ids)
             if len(rows) < _CHUNK:

@@ -12,14 +12,11 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, bindparam, select
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, select
 from sqlalchemy.engine import Connection
 
 from streams.errors import Reject
-from streams.rows import Rows
-
-CHUNK: Final = 500
-"""Values in one look-up; SQLite before 3.32 takes at most 999 variables."""
+from streams.rows import Among, Rows
 
 
 class State(StrEnum):
@@ -122,7 +119,7 @@ orders = Table(
     Column("note", String, nullable=False),
     Column("changed_at", BigInteger),  # milliseconds since the Unix epoch; none of what an older version wrote
 )
-_read = select(orders).where(orders.c.order_id.in_(bindparam("some", expanding=True)))
+_read = Among(orders.c.order_id, select(orders).where)
 _rows = Rows(orders, replace=True)
 
 
@@ -139,9 +136,8 @@ class Progress:
         """Nobody else changes an order: its events all have its key, and a batch has its partitions to itself."""
         missing = sorted(set(order_ids) - self._orders.keys())
         self._orders.update(dict.fromkeys(missing))
-        for start in range(0, len(missing), CHUNK):
-            for order_id, state, *rest in self._connection.execute(_read, {"some": missing[start : start + CHUNK]}):
-                self._orders[order_id] = Order(State(state), *rest)
+        for order_id, state, *rest in _read.rows(self._connection, missing):
+            self._orders[order_id] = Order(State(state), *rest)
 
     def of(self, order_id: str) -> Order | None:
         """What is known of an order."""

@@ -18,7 +18,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Executable,
     ForeignKey,
     String,
     Table,
@@ -29,11 +28,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from streams.rows import Rows
+from streams.rows import Among, Rows
 from streams.stage import Store
 from topologies.orders import progress
 from topologies.orders.events import Demand, OrderAccepted, Shortage, readable
-from topologies.orders.progress import CHUNK, LAST, Order, Progress, State
+from topologies.orders.progress import LAST, Order, Progress, State
 from topologies.orders.recorded import RecordedShelf
 
 REMEMBERED: Final = 90 * 86_400
@@ -66,13 +65,9 @@ reservations = Table(
 
 # Statements are built once: building one costs more than the database takes to run it.
 # Everybody locks skus in their order, so that two batches that want the same ones never wait in a circle.
-_lock_levels = (
-    select(levels.c.sku, levels.c.on_hand, levels.c.reserved)
-    .where(levels.c.sku.in_(bindparam("some", expanding=True)))
-    .order_by(levels.c.sku)
-    .with_for_update(key_share=True)
-)
-_of_orders = select(reservations).where(reservations.c.order_id.in_(bindparam("some", expanding=True)))
+_levels = select(levels.c.sku, levels.c.on_hand, levels.c.reserved).order_by(levels.c.sku)
+_lock_levels = Among(levels.c.sku, lambda these: _levels.where(these).with_for_update(key_share=True))
+_of_orders = Among(reservations.c.order_id, select(reservations).where)
 _let_go = delete(reservations).where((reservations.c.order_id == bindparam("order")) & (reservations.c.sku == bindparam("of")))
 _shipped = select(reservations.c.sku, func.sum(reservations.c.quantity)).where(reservations.c.shipped).group_by("sku")
 _totals = select(func.sum(levels.c.on_hand), func.sum(levels.c.reserved))
@@ -246,7 +241,7 @@ class Stock:
         if not missing:
             return
         found: dict[str, dict[str, _Held]] = {order_id: {} for order_id in missing}
-        for order_id, sku, name, quantity, shipped in self._select(_of_orders, missing):
+        for order_id, sku, name, quantity, shipped in _of_orders.rows(self._connection, missing):
             found[order_id][sku] = _Held(name, quantity, shipped)
         self._orders.update(found)
 
@@ -255,12 +250,8 @@ class Stock:
         if not missing:
             return
         self._levels.update(dict.fromkeys(missing))
-        for sku, on_hand, reserved in self._select(_lock_levels, missing):
+        for sku, on_hand, reserved in _lock_levels.rows(self._connection, missing):
             self._levels[sku] = _Level(on_hand, reserved)
-
-    def _select(self, statement: Executable, values: Sequence[str]) -> Iterator[Any]:
-        for start in range(0, len(values), CHUNK):
-            yield from self._connection.execute(statement, {"some": values[start : start + CHUNK]})
 
     def _move(self, changes: Mapping[str, tuple[int, int]]) -> None:
         for sku, (on_hand, reserved) in changes.items():

@@ -12,19 +12,17 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, bindparam, delete, select, update
 from sqlalchemy.engine import Connection
 
-from streams.rows import Rows
+from streams.rows import Among, Rows
 from streams.stage import Past, Store
 from topologies.orders.events import OrderSubmitted, readable
 
 log = logging.getLogger("towpath.intake")
-
-_CHUNK: Final = 500  # values in one look-up; SQLite before 3.32 takes at most 999 variables
 
 tables = MetaData()
 _seen = Table(
@@ -35,7 +33,7 @@ _seen = Table(
     Column("first_at", BigInteger, nullable=False),  # milliseconds since the Unix epoch
     Column("repeats", BigInteger, nullable=False),
 )
-_find = select(_seen.c.order_id, _seen.c.content).where(_seen.c.order_id.in_(bindparam("some", expanding=True)))
+_find = Among(_seen.c.order_id, select(_seen.c.order_id, _seen.c.content).where)
 _rows = Rows(_seen)
 _again = update(_seen).where(_seen.c.order_id == bindparam("this")).values(repeats=_seen.c.repeats + bindparam("times"))
 _forget = delete(_seen).where(_seen.c.first_at < bindparam("before"))
@@ -117,9 +115,7 @@ class Submissions:
     def _read(self, order_ids: Iterable[str]) -> None:
         missing = sorted(set(order_ids) - self._contents.keys())
         self._contents.update(dict.fromkeys(missing))
-        for start in range(0, len(missing), _CHUNK):
-            rows = self._connection.execute(_find, {"some": missing[start : start + _CHUNK]})
-            self._contents.update((order_id, known) for order_id, known in rows)
+        self._contents.update((order_id, known) for order_id, known in _find.rows(self._connection, missing))
 
 
 class RecordedSubmissions:

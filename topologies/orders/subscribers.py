@@ -19,10 +19,10 @@ from sqlalchemy.engine import Connection, Engine
 
 from streams import database, migrate
 from streams.config import Settings
+from streams.rows import Among
 from streams.stage import Past, Port, Store
 from topologies.orders.events import DeliveryRequested, readable
 
-_CHUNK: Final = 500  # customers in one look-up; SQLite before 3.32 takes at most 999 variables
 _FRESH: Final = 5.0  # seconds that `Directory` remembers a subscriber
 
 tables = MetaData()
@@ -39,7 +39,7 @@ subscriptions = Table(
 _this = subscriptions.c.subscriber_id == bindparam("this")
 _active = subscriptions.c.ended.is_(None)
 _whom = select(subscriptions.c.subscriber_id, subscriptions.c.customer_id).order_by(subscriptions.c.subscriber_id)
-_theirs = _whom.where(_active, subscriptions.c.customer_id.in_(bindparam("customers", expanding=True)))
+_theirs = Among(subscriptions.c.customer_id, lambda these: _whom.where(_active, these))
 _everybodys = _whom.where(_active, subscriptions.c.customer_id.is_(None))
 _find = select(subscriptions).where(_this)
 _all = select(subscriptions).order_by(subscriptions.c.customer_id, subscriptions.c.subscriber_id)
@@ -105,9 +105,8 @@ class Subscribers:
     def _look_up(self, customers: Sequence[str]) -> None:
         self._of |= {customer: [] for customer in customers}
         customers = [customer for customer in customers if readable(customer)]  # nobody subscribes as any other
-        for start in range(0, len(customers), _CHUNK):
-            for row in self._connection.execute(_theirs, {"customers": customers[start : start + _CHUNK]}):
-                self._of[row.customer_id].append(row.subscriber_id)
+        for subscriber_id, customer_id in _theirs.rows(self._connection, customers):
+            self._of[customer_id].append(subscriber_id)
 
 
 class RecordedSubscribers:
