@@ -7,9 +7,10 @@ told something wrong.
 import fcntl
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, create_engine, event, make_url, text
@@ -118,7 +119,10 @@ class Savepoint:
         self._waiting = False
         self._made = False
         self._ever = False
-        event.listen(connection, "before_cursor_execute", self._before)
+        connection.info[_SAVEPOINT] = self
+        if connection.engine not in _heard:  # once: to listen takes longer than to look who is meant
+            _heard.add(connection.engine)
+            event.listen(connection.engine, "before_cursor_execute", _before)
 
     def __enter__(self) -> None:
         self._waiting, self._made = True, False
@@ -137,7 +141,8 @@ class Savepoint:
         if error is None and failed:
             raise RuntimeError("a statement failed, and the handler went on as if it had not")
 
-    def _before(self, *_: object) -> None:
+    def make(self) -> None:
+        """Make it, if the statement that is about to run is the first of its event."""
         if self._waiting:
             self._waiting, self._made = False, True
             if self._gone():  # SQLite would begin a transaction with the savepoint, and commit it with its release
@@ -155,6 +160,16 @@ class Savepoint:
         return not self._postgresql and not self._driver.in_transaction
 
 
+_SAVEPOINT: Final = "towpath.savepoint"  # of the transaction at work, or the last one
+_heard: Final[WeakSet[Engine]] = WeakSet()
+
+
+def _before(connection: Connection, *_: object) -> None:
+    savepoint: Savepoint | None = connection.info.get(_SAVEPOINT)
+    if savepoint is not None:
+        savepoint.make()
+
+
 @contextmanager
 def opening(engine: Engine) -> Iterator[Connection]:
     """A transaction that nobody else's start disturbs. A database that cannot be opened is a `SetupError`."""
@@ -170,19 +185,25 @@ def opening(engine: Engine) -> Iterator[Connection]:
         ) from error
 
 
-@contextmanager
-def available() -> Iterator[None]:
-    """Tell a database that is away, or undid the transaction, from a statement that is wrong."""
-    try:
-        yield
-    except PendingRollbackError as error:  # the connection was lost before, and somebody has hidden it
-        raise Unavailable("database") from error
-    except DBAPIError as error:
+class _Available:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
         if conflict(error):
             raise Conflict("database") from error
-        if away(error):
+        # Pending: the connection was lost before, and somebody has hidden it.
+        if isinstance(error, PendingRollbackError) or away(error):
             raise Unavailable("database") from error
-        raise
+
+
+def available() -> AbstractContextManager[None]:
+    """Tell a database that is away, or undid the transaction, from a statement that is wrong."""
+    return _AVAILABLE
+
+
+_AVAILABLE: Final = _Available()  # around every event: a generator would cost more than most of them
 
 
 def conflict(error: BaseException) -> bool:

@@ -90,8 +90,11 @@ class Lanes:
 
     def next_due(self) -> float:
         """When the next lane's head is due, in seconds since the Unix epoch; infinite if nothing waits for a time."""
-        firsts = [_first(partition) for partition in self._partitions.values() if partition.restored]
-        return min((first[0] for first in firsts if first), default=HELD)
+        soonest = HELD
+        for partition in self._partitions.values():
+            if partition.heads and partition.restored and (first := _first(partition)) and first[0] < soonest:
+                soonest = first[0]
+        return soonest
 
     def parked(self) -> dict[int, tuple[int, int]]:
         """Per partition: how many records are parked, and their bytes in memory."""

@@ -18,7 +18,7 @@ from streams.codec import Codec
 from streams.errors import DecodeError, Reject, Retry, Unavailable
 from streams.record import Output, Record, event_info
 from streams.stage import AT, HERE, Context, Later, Stage
-from streams.travel import Travel, Writing, event_id
+from streams.travel import Travel, Writing
 
 MESSAGE_LIMIT: Final = 512  # bytes of an error's message that are kept
 
@@ -99,6 +99,7 @@ class Processor:
         self._name = stage.name
         self._resources = dict(resources)
         self._journal: Journal | None = None
+        self._decoded: dict[int, tuple[Record, Any]] = {}  # by the record's identity: it is held, so that no other gets its
         self.current: Record | None = None
         self.timers = frozenset(event_info(cls).topic for cls in stage.timers)
         self._inputs: dict[str, tuple[Callable[[bytes | None], Any], Callable[..., Any], bool]] = {
@@ -112,17 +113,23 @@ class Processor:
     def use(self, journal: Journal | None) -> None:
         """Run what follows inside this database transaction; `None`: no more."""
         self._journal = journal
+        self._decoded.clear()
         if journal is not None and self._stage.store is not None:
             self._resources[self._stage.store] = journal.repository
 
-    def events(self, records: Iterable[Record]) -> list[Any]:
-        """What these records say and the store has not seen yet; of one that cannot be decoded, nothing."""
+    def events(self, records: Sequence[Record], ids: Sequence[str]) -> list[Any]:
+        """What these records, of these events, say and the store has not seen yet; of one that cannot be decoded, nothing.
+
+        Until the next `use` they are not decoded again.
+        """
         found = []
-        for record in records:
+        for record, event_id in zip(records, ids, strict=True):
             source = self._inputs.get(record.topic)
-            if source is not None and (self._journal is None or self._journal.recorded(event_id(record)) is None):
+            if source is not None and (self._journal is None or self._journal.recorded(event_id) is None):
                 with suppress(DecodeError):
-                    found.append(source[0](record.value))
+                    event = source[0](record.value)
+                    self._decoded[id(record)] = record, event
+                    found.append(event)
         return found
 
     async def run(self, record: Record, attempt: int, now: float, case: bytes = b"") -> Outcome:
@@ -142,6 +149,8 @@ class Processor:
         return [(record, Travel(record), event) for record, event in zip(records, events, strict=True)]
 
     def _event(self, record: Record) -> Any:
+        if (known := self._decoded.pop(id(record), None)) is not None:
+            return known[1]
         source = self._inputs.get(record.topic)
         if source is None:  # parked when the stage still had a handler for it
             message = f"stage {self._name!r} does not consume {record.topic}"

@@ -1,4 +1,4 @@
-"""Rows of a table, looked up and written many at once.
+"""Rows of a table, looked up and written many at once, and what undoes their changes in memory between the two.
 
 The one rule: on PostgreSQL one journey to the database, however many rows there are, and one value for each column.
 """
@@ -80,6 +80,21 @@ class Rows:
             connection.execute(self._many, columns)
         else:
             connection.execute(self._single, rows)
+
+
+class Undo(list[Callable[[], object]]):
+    """What undoes in memory what one event did, first to last; around each event, where an exception does it.
+
+    For a repository's `event` (see `streams.store.Bulk`).
+    """
+
+    def __enter__(self) -> None:
+        self.clear()
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            for step in reversed(self):
+                step()
 
 
 class _Array(UserDefinedType[str]):

@@ -92,11 +92,12 @@ class Work:
             known = [head.record for lane in due if (head := self.cycle.head(lane)) is not None]
             known += records
             partitions = sorted({record.partition for record in known})
-            with effects.batch([event_id(record) for record in known], self.cycle.now, partitions) as journal:
+            ids = [event_id(record) for record in known]
+            with effects.batch(ids, self.cycle.now, partitions) as journal:
                 processor = self._crew.processor
                 processor.use(journal)
                 try:
-                    journal.expect(lambda: processor.events(known))
+                    journal.expect(lambda: processor.events(known, ids))
                     await self._in_order(due, records)
                 finally:
                     processor.use(None)

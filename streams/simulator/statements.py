@@ -45,7 +45,8 @@ class _Plan(msgspec.Struct, frozen=True):
     """A statement as the driver takes it.
 
     `fixed` are values that are a part of it; `result` and `back` are for its rows: their names, and what becomes of values;
-    `key` are the values that are the primary key of the row that it adds.
+    `key` are the values that are the primary key of the row that it adds. `names` has those of the values if they are the
+    driver's as they are given.
     """
 
     text: str
@@ -54,9 +55,12 @@ class _Plan(msgspec.Struct, frozen=True):
     result: SimpleResultMetaData | None = None
     back: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
     key: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def bind(self, given: Mapping[str, Any]) -> list[Any]:
         """The driver's values. Raises `KeyError` for one that is missing."""
+        if self.names:
+            return [given[name] for name in self.names]
         found = []
         for each in self.values:
             name = each.name
@@ -202,4 +206,6 @@ def _bound(compiled: Any, given: Mapping[str, Any]) -> _Plan:
     for name, names in state.parameter_expansion.items():
         origin |= {each: (name, index) for index, each in enumerate(names)}
     values = tuple(_Value(*origin[name], state.processors.get(name)) for name in state.positiontup or ())
-    return _Plan(state.statement, values, compiled.construct_params({}, _check=False))
+    fixed = compiled.construct_params({}, _check=False)
+    as_given = all(each.index is None and each.convert is None and each.name in given for each in values)
+    return _Plan(state.statement, values, fixed, names=tuple([each.name for each in values]) if as_given else ())

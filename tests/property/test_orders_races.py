@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from streams.errors import Reject
 from streams.record import Record
+from streams.rows import Undo
 from streams.stage import Context, Later
 from topologies.orders import orders as flow
 from topologies.orders.events import (
@@ -140,7 +141,7 @@ class Explorer:
         savepoint.rollback()
 
     def _check(self, world: World) -> None:
-        order = Progress(self._connection, []).of("o1")
+        order = Progress(self._connection, Undo()).of("o1")
         assert order is not None
         self.ends.add((order.state, world.cases))
         assert order.state in LAST

@@ -129,7 +129,7 @@ def test_a_wrong_statement_is_its_events_fault_and_no_outage(inbox: Inbox) -> No
 def test_an_event_without_effects_costs_no_statement(inbox: Inbox) -> None:
     with inbox.batch(["a"], 0.0) as journal:
         seen: list[str] = []
-        event.listen(journal.repository.connection, "before_cursor_execute", lambda *args: seen.append(args[2]))
+        event.listen(journal.repository.connection, "after_cursor_execute", lambda *args: seen.append(args[2]))
         with journal.savepoint():
             pass
         assert seen == []

@@ -3,15 +3,18 @@
 The one rule: a payment is on them once it is captured, and by nothing that the provider says later.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, select
 from sqlalchemy.engine import Connection
 
+from streams.rows import Among, Rows, Undo
 from streams.stage import Past, Store
-from topologies.orders.events import OrderDisputed, PaymentCaptured, PaymentRefunded
+from topologies.orders.events import OrderDisputed, PaymentCaptured, PaymentRefunded, readable
 
 tables = MetaData()
 payments = Table(
@@ -28,68 +31,94 @@ payments = Table(
     Column("disputed_at", BigInteger),
     Column("refunded_minor", BigInteger),
 )
-_this = payments.c.payment_id == bindparam("this")
-_find = select(
-    payments.c.order_id,
-    payments.c.customer_id,
-    payments.c.currency,
-    payments.c.captured_minor,
-    payments.c.settled_minor,
-    payments.c.refunded_minor,
-).where(_this)
-_add = insert(payments)
-_settle = update(payments).where(_this).values(settled_minor=bindparam("amount"), settled_at=bindparam("at"))
-_refund = update(payments).where(_this).values(refunded_minor=bindparam("amount"))
-_dispute = update(payments).where(_this).values(disputed_minor=bindparam("amount"), disputed_at=bindparam("at"))
+_find = Among(payments.c.payment_id, select(payments).where)
+_rows = Rows(payments, replace=True)
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A payment on our books; amounts in minor units. `settled_minor` is None until it is paid out to us.
+    """A payment on our books; amounts in minor units, times in milliseconds since the Unix epoch.
 
-    `refunded_minor` is None until it is given back to the customer.
+    `settled_minor` is None until it is paid out to us, `disputed_minor` until somebody disputes it, and `refunded_minor` until
+    it is given back to the customer.
     """
 
     order_id: str
     customer_id: str
     currency: str
     captured_minor: int
-    settled_minor: int | None
-    refunded_minor: int | None
+    settled_minor: int | None = None
+    settled_at: int | None = None
+    disputed_minor: int | None = None
+    disputed_at: int | None = None
+    refunded_minor: int | None = None
 
 
 class Accounts:
-    """The books within one database transaction."""
+    """The books within one database transaction; see `streams.store.Bulk`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._accounts: dict[str, Account | None] = {}
+        self._stored: dict[str, Account | None] = {}  # of those that changed: what the table says
+        self._undo = Undo()
 
     def find(self, payment_id: str) -> Account | None:
         """A payment, if it is ours."""
-        row = self._connection.execute(_find, {"this": payment_id}).first()
-        return Account(*row) if row is not None else None
+        if payment_id not in self._accounts:
+            self._read([payment_id])
+        return self._accounts[payment_id]
 
     def open(self, captured: PaymentCaptured) -> None:
         """Put a payment on the books."""
-        row = {
-            "payment_id": captured.payment_id,
-            "order_id": captured.order_id,
-            "customer_id": captured.customer_id,
-            "currency": captured.currency,
-            "captured_minor": captured.total_minor,
-        }
-        self._connection.execute(_add, row)
+        account = Account(captured.order_id, captured.customer_id, captured.currency, captured.total_minor)
+        self._set(captured.payment_id, self.find(captured.payment_id), account)
 
     def settle(self, payment_id: str, amount: int, at: datetime) -> None:
-        """It has been paid out."""
-        self._connection.execute(_settle, {"this": payment_id, "amount": amount, "at": _millis(at)})
+        """It has been paid out. Nothing happens to a payment that is not ours, here and in the other two."""
+        self._change(payment_id, settled_minor=amount, settled_at=_millis(at))
 
     def refund(self, payment_id: str, amount: int) -> None:
         """It has been given back."""
-        self._connection.execute(_refund, {"this": payment_id, "amount": amount})
+        self._change(payment_id, refunded_minor=amount)
 
     def dispute(self, payment_id: str, amount: int, at: datetime) -> None:
         """It is disputed."""
-        self._connection.execute(_dispute, {"this": payment_id, "amount": amount, "at": _millis(at)})
+        self._change(payment_id, disputed_minor=amount, disputed_at=_millis(at))
+
+    # -- the batch ------------------------------------------------------------------------------------------------------
+
+    def expect(self, events: Sequence[Any]) -> None:
+        """Look up all these payments at once."""
+        self._read([event.payment_id for event in events if readable(event.payment_id)])
+
+    def event(self) -> Undo:
+        """Undo in memory what an event that fails did."""
+        return self._undo
+
+    def flush(self) -> None:
+        """Write what has changed since it was read."""
+        changed = [
+            {"payment_id": payment_id} | msgspec.structs.asdict(account)
+            for payment_id, stored in sorted(self._stored.items())  # all write in one order: nobody waits in a circle
+            if (account := self._accounts[payment_id]) is not None and account != stored
+        ]
+        _rows.write(self._connection, changed)
+        self._stored.clear()
+
+    def _read(self, payment_ids: Iterable[str]) -> None:
+        """Nobody else changes a payment: one transaction at a time works on this store."""
+        missing = sorted(set(payment_ids) - self._accounts.keys())
+        self._accounts.update(dict.fromkeys(missing))
+        self._accounts.update((payment_id, Account(*rest)) for payment_id, *rest in _find.rows(self._connection, missing))
+
+    def _change(self, payment_id: str, **changes: int) -> None:
+        if (account := self.find(payment_id)) is not None:
+            self._set(payment_id, account, msgspec.structs.replace(account, **changes))
+
+    def _set(self, payment_id: str, before: Account | None, account: Account) -> None:
+        self._stored.setdefault(payment_id, before)
+        self._undo.append(lambda: self._accounts.update({payment_id: before}))
+        self._accounts[payment_id] = account
 
 
 class RecordedAccounts:
@@ -106,7 +135,7 @@ class RecordedAccounts:
             return None
         customer = self._disputed.customer_id if self._disputed else ""
         amount = told.total_minor if isinstance(told, PaymentRefunded) else told.amount_minor
-        return Account(told.order_id, customer, told.currency, amount, None, None)
+        return Account(told.order_id, customer, told.currency, amount)
 
     def open(self, captured: PaymentCaptured) -> None:
         """Goes nowhere."""

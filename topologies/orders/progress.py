@@ -7,7 +7,7 @@ it to the next, so that every order ends in one of `LAST`, with its stock and it
 docs/order-states.md has the table.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Column, MetaData, String, Table, select
 from sqlalchemy.engine import Connection
 
 from streams.errors import Reject
-from streams.rows import Among, Rows
+from streams.rows import Among, Rows, Undo
 
 
 class State(StrEnum):
@@ -126,7 +126,7 @@ _rows = Rows(orders, replace=True)
 class Progress:
     """The orders of a batch: read at once, changed in memory, written at once. `undo` takes what undoes a change in memory."""
 
-    def __init__(self, connection: Connection, undo: list[Callable[[], object]]) -> None:
+    def __init__(self, connection: Connection, undo: Undo) -> None:
         self._connection = connection
         self._undo = undo
         self._orders: dict[str, Order | None] = {}

@@ -7,8 +7,7 @@ A batch's rows are read and locked at once, changed in memory, and written at on
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from streams.rows import Among, Rows
+from streams.rows import Among, Rows, Undo
 from streams.stage import Store
 from topologies.orders import progress
 from topologies.orders.events import Demand, OrderAccepted, Shortage, readable
@@ -98,7 +97,7 @@ class Stock:
         self._orders: dict[str, Mapping[str, _Held]] = {}
         self._stored_levels: dict[str, _Level | None] = {}  # of those that changed: what the table says
         self._stored_orders: dict[str, Mapping[str, _Held]] = {}
-        self._undo: list[Callable[[], object]] = []
+        self._undo = Undo()
         self._progress = Progress(connection, self._undo)
 
     # -- what an order does ---------------------------------------------------------------------------------------------
@@ -182,16 +181,9 @@ class Stock:
         skus = {line.sku for event in events if isinstance(event, OrderAccepted) for line in event.demand}
         self._lock(skus.union(*(self._orders[event.order_id] for event in events)))
 
-    @contextmanager
-    def event(self) -> Iterator[None]:
+    def event(self) -> Undo:
         """Undo in memory what an event that fails did."""
-        self._undo.clear()
-        try:
-            yield
-        except BaseException:
-            for undo in reversed(self._undo):
-                undo()
-            raise
+        return self._undo
 
     def flush(self) -> None:
         """Write what has changed since it was read."""

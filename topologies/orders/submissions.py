@@ -7,8 +7,7 @@ first is known by its row there, for as long as it can come again. What is remem
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from hashlib import blake2b
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, bindparam, delete, select, update
 from sqlalchemy.engine import Connection
 
-from streams.rows import Among, Rows
+from streams.rows import Among, Rows, Undo
 from streams.stage import Past, Store
 from topologies.orders.events import OrderSubmitted, readable
 
@@ -61,7 +60,7 @@ class Submissions:
         self._contents: dict[str, bytes | None] = {}
         self._new: dict[str, int] = {}
         self._repeats: dict[str, int] = {}
-        self._undo: list[Callable[[], object]] = []
+        self._undo = Undo()
 
     def take(self, order: OrderSubmitted, now: float) -> Seen:
         """Remember an order, or say that it was here before. `now` is in seconds since the Unix epoch."""
@@ -83,16 +82,9 @@ class Submissions:
         """Look up all these orders at once."""
         self._read([event.order_id for event in events if readable(event.order_id)])
 
-    @contextmanager
-    def event(self) -> Iterator[None]:
+    def event(self) -> Undo:
         """Undo in memory what an event that fails did."""
-        self._undo.clear()
-        try:
-            yield
-        except BaseException:
-            for undo in reversed(self._undo):
-                undo()
-            raise
+        return self._undo
 
     def flush(self) -> None:
         """Write what has changed since it was read."""
