@@ -69,6 +69,7 @@ class MemoryBroker:
         self._offsets: dict[tuple[str, str, int], Position] = {}
         self._producers: dict[str, MemoryProducer] = {}
         self._open: dict[str, Transaction] = {}
+        self._looked = -1.0  # when it was last seen that none of them has been open for too long
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._lives = 0
         self._keyless = 0
@@ -192,9 +193,11 @@ class MemoryBroker:
 
     def expire(self) -> None:
         """Abort what has been open for too long; its producer is fenced by it. Every look at the broker begins with it."""
-        if not self._open:
+        now = self.clock.now()
+        if not self._open or now == self._looked:
             return
-        limit = self.clock.now() - self._transaction_timeout
+        self._looked = now
+        limit = now - self._transaction_timeout
         for transactional_id in [name for name, transaction in self._open.items() if transaction.started <= limit]:
             self._end(transactional_id, "aborted")
             del self._producers[transactional_id]

@@ -117,13 +117,13 @@ class Processor:
         if journal is not None and self._stage.store is not None:
             self._resources[self._stage.store] = journal.repository
 
-    def events(self, records: Sequence[Record], ids: Sequence[str]) -> list[Any]:
-        """What these records, of these events, say and the store has not seen yet; of one that cannot be decoded, nothing.
+    def events(self, records: Iterable[tuple[Record, str]]) -> list[Any]:
+        """What these records, each with its event's id, say and the store has not seen yet; of one that says nothing, nothing.
 
         Until the next `use` they are not decoded again.
         """
         found = []
-        for record, event_id in zip(records, ids, strict=True):
+        for record, event_id in records:
             source = self._inputs.get(record.topic)
             if source is not None and (self._journal is None or self._journal.recorded(event_id) is None):
                 with suppress(DecodeError):

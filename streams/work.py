@@ -97,7 +97,8 @@ class Work:
                 processor = self._crew.processor
                 processor.use(journal)
                 try:
-                    journal.expect(lambda: processor.events(known, ids))
+                    events = zip(known, ids, strict=True)
+                    journal.expect(lambda: processor.events(filter(self._alive, events) if self._condemned else events))
                     await self._in_order(due, records)
                 finally:
                     processor.use(None)
@@ -105,6 +106,10 @@ class Work:
             await self._side_by_side(due, records)
         else:
             await self._in_order(due, records)
+
+    def _alive(self, event: tuple[Record, str]) -> bool:
+        """Whether nobody has died of it: what kills may be its decoding."""
+        return event[0].place not in self._condemned
 
     @cached_property
     def sent(self) -> Counter[str]:

@@ -4,10 +4,11 @@ The one rule: the product's own statements run on a real database; what is simul
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from streams import store
@@ -76,15 +77,43 @@ class Link(sqlite3.Connection):
         return sqlite3.Cursor(self).execute(sql).fetchall()
 
 
+class _Engine(Engine):
+    """An engine whose transactions have one connection, one after the other: to make one takes longer than most of them."""
+
+    _connection_cls = ShortConnection
+    _kept: Connection | None = None
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """See `Engine`."""
+        kept = self._kept or self.connect()
+        self._kept = None  # who begins another meanwhile gets one of its own
+        try:
+            with kept.begin():
+                yield kept
+        except BaseException:
+            kept.close()
+            raise
+        if kept.get_execution_options() or kept._has_events:  # they are of one transaction alone
+            kept.close()
+        else:
+            self._kept = kept
+
+    def dispose(self, close: bool = True) -> None:
+        """See `Engine`."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+        super().dispose(close)
+
+
 class Disk:
     """Databases with the tables of some stores, one after the other: `fresh` makes each. One engine serves them all."""
 
     def __init__(self, stores: Iterable[Store[Any]]) -> None:
         self._link: Link | None = None
-        self.engine: Final[Engine] = create_engine(
-            "sqlite://", creator=self._connect, poolclass=StaticPool, hide_parameters=True
-        )
-        self.engine._connection_cls = ShortConnection
+        made = create_engine("sqlite://", creator=self._connect, poolclass=StaticPool)
+        self.engine: Final[Engine] = _Engine(made.pool, made.dialect, made.url, hide_parameters=True)
         event.listen(self.engine, "begin", _begin)
         self._image = b""
         self._empty: list[str] = []  # the statements that empty it

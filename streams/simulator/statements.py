@@ -9,12 +9,14 @@ there is `before_cursor_execute`, without its context.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 import msgspec
-from sqlalchemy.engine import Connection, IteratorResult
+from sqlalchemy.engine import Connection, IteratorResult, Row
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.sql import Delete, Executable, Insert, Select, Update
 
@@ -33,11 +35,26 @@ class Changed(IteratorResult[Any]):
         self.inserted_primary_key = key
 
 
+class Found(IteratorResult[Any]):
+    """The rows that a statement gives. Who just goes through them is spared what SQLAlchemy prepares for a result's filters."""
+
+    def __init__(self, names: SimpleResultMetaData, make: Callable[[Any], Any], rows: Iterable[Any]) -> None:
+        super().__init__(names, iter(rows))
+        self._names = names
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        """See `Result`."""
+        if self._unique_filter_state is None and self._metadata is self._names:
+            return map(self._make, self._fetchiter_impl())
+        return super().__iter__()
+
+
 class _Value(msgspec.Struct, frozen=True):
-    """One value of a statement: by which name it is given, at which index of a list, and what it becomes for the driver."""
+    """One value of a statement, or many in a row: the name by which it is given, and what it becomes for the driver."""
 
     name: str
-    index: int | None
+    many: bool
     convert: _Convert
 
 
@@ -45,29 +62,31 @@ class _Plan(msgspec.Struct, frozen=True):
     """A statement as the driver takes it.
 
     `fixed` are values that are a part of it; `result` and `back` are for its rows: their names, and what becomes of values;
-    `key` are the values that are the primary key of the row that it adds. `names` has those of the values if they are the
-    driver's as they are given.
+    `make` makes a row. `key` are the values that are the primary key of the row that it adds. `take` takes the values as they
+    are given, where nothing else has to be done with them.
     """
 
     text: str
     values: tuple[_Value, ...]
     fixed: Mapping[str, Any]
+    take: Callable[[Mapping[str, Any]], Any] | None
     result: SimpleResultMetaData | None = None
+    make: Callable[[Any], Any] = tuple
     back: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
     key: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
 
-    def bind(self, given: Mapping[str, Any]) -> list[Any]:
+    def bind(self, given: Mapping[str, Any]) -> Any:
         """The driver's values. Raises `KeyError` for one that is missing."""
-        if self.names:
-            return [given[name] for name in self.names]
-        found = []
+        if self.take is not None:
+            return self.take(given)
+        found: list[Any] = []
         for each in self.values:
-            name = each.name
+            name, convert = each.name, each.convert
             value = given[name] if name in given else self.fixed[name]
-            if each.index is not None:
-                value = value[each.index]
-            found.append(value if each.convert is None else each.convert(value))
+            if each.many:
+                found += value if convert is None else map(convert, value)
+            else:
+                found.append(value if convert is None else convert(value))
         return found
 
     def rows(self, raw: list[Any]) -> list[Any]:
@@ -107,7 +126,7 @@ class ShortConnection(Connection):
         cursor = self._run(plan.text, plan.bind(parameters or {}))
         if plan.result is None:
             return Changed(cursor.rowcount, tuple([parameters[name] for name in plan.key]) if plan.key else None)
-        return IteratorResult(plan.result, iter(plan.rows(cursor.fetchall())))
+        return Found(plan.result, plan.make, plan.rows(cursor.fetchall()))
 
     def exec_driver_sql(self, statement: str, parameters: Any = None, execution_options: Any = None) -> Any:
         """See `Connection`."""
@@ -178,7 +197,9 @@ def _plan(connection: Connection, statement: Executable, parameters: Any) -> _Pl
         columns = compiled._result_columns
         convert = [each.type.dialect_impl(connection.dialect).result_processor(connection.dialect, None) for each in columns]
         back = tuple((index, each) for index, each in enumerate(convert) if each is not None)
-        return msgspec.structs.replace(plan, result=SimpleResultMetaData([each.keyname for each in columns]), back=back)
+        result = SimpleResultMetaData([each.keyname for each in columns])
+        make = partial(Row, result, None, result._key_to_index)
+        return msgspec.structs.replace(plan, result=result, make=make, back=back)
     if isinstance(statement, Insert) and not many:
         key = tuple(column.key for column in statement.table.primary_key)
         return msgspec.structs.replace(plan, key=key) if key and given.keys() >= set(key) else None
@@ -205,7 +226,11 @@ def _bound(compiled: Any, given: Mapping[str, Any]) -> _Plan:
     origin: dict[str, tuple[str, int | None]] = {name: (name, None) for name in state.parameters}
     for name, names in state.parameter_expansion.items():
         origin |= {each: (name, index) for index, each in enumerate(names)}
-    values = tuple(_Value(*origin[name], state.processors.get(name)) for name in state.positiontup or ())
-    fixed = compiled.construct_params({}, _check=False)
-    as_given = all(each.index is None and each.convert is None and each.name in given for each in values)
-    return _Plan(state.statement, values, fixed, names=tuple([each.name for each in values]) if as_given else ())
+    values = []
+    for name in state.positiontup or ():
+        source, index = origin[name]
+        if not index:  # of many values the first stands for all: they follow upon it
+            values.append(_Value(source, index is not None, state.processors.get(name)))
+    plain = len(values) > 1 and all(each.name in given and not each.many and each.convert is None for each in values)
+    take: Any = itemgetter(*(each.name for each in values)) if plain else None
+    return _Plan(state.statement, tuple(values), compiled.construct_params({}, _check=False), take)

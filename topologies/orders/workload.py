@@ -51,6 +51,10 @@ from topologies.orders.subscribers import Subscriber, Subscribers, directory
 _PLACED: Final = datetime(2024, 5, 1, tzinfo=UTC)
 _THERE: Final = {"TEA": 400, "CUP": 100_000, "POT": 100_000}
 _DEADLINE: Final = 50.0
+_states = select(order_rows.c.order_id, order_rows.c.state)
+_booked = select(payments.c.payment_id)
+_levels = select(levels)
+_repeats = select(submissions.tables.tables["submissions"].c.repeats)
 _SUBSCRIBER: Final = Subscriber("sub-1", "c1", "https://shop.example/hook", ("whsec_x",))
 
 
@@ -231,7 +235,7 @@ class Shop:
 
     def judge(self, ending: Ending) -> Judgement:
         """See `World`."""
-        states = {row[0]: State(row[1]) for row in ending.rows(select(order_rows.c.order_id, order_rows.c.state))}
+        states = {row[0]: State(row[1]) for row in ending.rows(_states)}
         accepted = {order.order_id: order for order in ending.outputs(OrderAccepted)}
         shipped = [accepted[order_id] for order_id, state in states.items() if state is State.SHIPPED]
         charged, refunded = self.provider.charged.values(), self.provider.refunded.values()
@@ -253,7 +257,7 @@ class Shop:
                 Balance("money kept and money for what was shipped", sum(order.total_minor for order in shipped), kept),
                 Balance("charges and captures", len(charged), len(captured)),
                 Balance("refunds and refunds published", len(refunded), len(ending.outputs(PaymentRefunded))),
-                Balance("captures and payments on our books", len(captured), len(ending.rows(select(payments.c.payment_id)))),
+                Balance("captures and payments on our books", len(captured), len(ending.rows(_booked))),
                 Balance("captures and declines, and orders asked for", len(set(self._asked(ending))), len(self._asked(ending))),
                 Balance("ends and ends told", (closed + turned_down).total(), told.total()),
                 Balance("orders that ended and nobody was told", 0, len((closed + turned_down).keys() - told.keys())),
@@ -269,7 +273,7 @@ class Shop:
         for order in shipped:
             for line in order.demand:
                 gone[line.sku] += line.quantity
-        for sku, on_hand, reserved in ending.rows(select(levels)):
+        for sku, on_hand, reserved in ending.rows(_levels):
             yield Balance(f"{sku} on the shelf", _THERE[sku] - gone[sku], on_hand)
             yield Balance(f"{sku} set aside", 0, reserved)
 
@@ -278,8 +282,7 @@ class Shop:
         return captured + [event.order_id for event in ending.outputs(PaymentFailed)]
 
     def _repeated(self, ending: Ending) -> int:
-        rows = ending.rows(select(submissions.tables.tables["submissions"].c.repeats))
-        return sum(repeats for (repeats,) in rows)
+        return sum(repeats for (repeats,) in ending.rows(_repeats))
 
     def _strange(self, ending: Ending) -> list[str]:
         """Open cases, but of orders that came otherwise than before."""

@@ -159,7 +159,7 @@ class Rerun:
         with self._inbox.batch(ids, chunk[-1][0] / 1000, partitions) as journal:
             processor.use(journal)
             try:
-                journal.expect(lambda: processor.events([record for _, record in chunk], ids))
+                journal.expect(lambda: processor.events((record, cause) for (_, record), cause in zip(chunk, ids, strict=True)))
                 for (at, record), trial in zip(chunk, trials, strict=True):
                     past = then(trial.found, trial.remembered, handled=True)
                     outcome = await sandbox.run(record, past, (at + 0.5) / 1000)
