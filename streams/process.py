@@ -99,7 +99,7 @@ class Processor:
         self._name = stage.name
         self._resources = dict(resources)
         self._journal: Journal | None = None
-        self._decoded: dict[int, tuple[Record, Any]] = {}  # by the record's identity: it is held, so that no other gets its
+        self._decoded: dict[int, tuple[Record, Any]] = {}  # by identity: each record is held, so that no other gets it
         self.current: Record | None = None
         self.timers = frozenset(event_info(cls).topic for cls in stage.timers)
         self._inputs: dict[str, tuple[Callable[[bytes | None], Any], Callable[..., Any], bool]] = {
@@ -149,7 +149,7 @@ class Processor:
         return [(record, Travel(record), event) for record, event in zip(records, events, strict=True)]
 
     def _event(self, record: Record) -> Any:
-        if (known := self._decoded.pop(id(record), None)) is not None:
+        if self._decoded and (known := self._decoded.pop(id(record), None)) is not None:  # most stages have no store
             return known[1]
         source = self._inputs.get(record.topic)
         if source is None:  # parked when the stage still had a handler for it

@@ -1,4 +1,4 @@
-"""Rows of a table, looked up and written many at once, and what undoes their changes in memory between the two.
+"""Rows of a table, looked up and written many at once, and their changes in memory between the two.
 
 The one rule: on PostgreSQL one journey to the database, however many rows there are, and one value for each column.
 """
@@ -6,7 +6,7 @@ The one rule: on PostgreSQL one journey to the database, however many rows there
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import (
     BindParameter,
@@ -24,6 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.types import UserDefinedType
+
+V = TypeVar("V")
 
 _CHUNK: Final = 500  # values in one statement; SQLite before 3.32 takes at most 999 variables
 _VALUES: Final = "among"  # the name of the values: none that a statement is likely to have
@@ -95,6 +97,40 @@ class Undo(list[Callable[[], object]]):
         if error is not None:
             for step in reversed(self):
                 step()
+
+
+class Changes(Generic[V]):
+    """Values by key as one transaction has them: as they were read, and what becomes of them; `undo` takes changes back."""
+
+    def __init__(self, undo: Undo) -> None:
+        self._undo = undo
+        self._now: dict[str, V | None] = {}
+        self._before: dict[str, V | None] = {}  # of those that changed: what the table says
+
+    def read(self, keys: Iterable[str], look_up: Callable[[list[str]], Iterable[tuple[str, V]]]) -> None:
+        """Look up those of these that were not read yet, in ascending order. Of a key that is not found the value is None."""
+        missing = sorted({key for key in keys if key not in self._now})
+        if missing:
+            found = dict(look_up(missing))
+            self._now.update([(key, found.get(key)) for key in missing])
+
+    def __getitem__(self, key: str) -> V | None:
+        return self._now[key]
+
+    def __setitem__(self, key: str, value: V) -> None:
+        before = self._now[key]
+        self._before.setdefault(key, before)
+        self._undo.append(lambda: self._now.update({key: before}))
+        self._now[key] = value
+
+    def changed(self) -> list[tuple[str, V | None, V]]:
+        """Key, value in the table and value of now, where the two differ, in the order in which they changed."""
+        each = ((key, before, self._now[key]) for key, before in self._before.items())
+        return [(key, before, now) for key, before, now in each if now is not None and now != before]
+
+    def written(self) -> None:
+        """The table says now what these do."""
+        self._before.clear()
 
 
 class _Array(UserDefinedType[str]):

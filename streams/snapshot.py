@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, String, Table, bindparam, create_engine, event, insert, select, text
+from sqlalchemy import ColumnElement, String, Table, create_engine, event, insert, select, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,16 +18,15 @@ from streams import database
 from streams.errors import SetupError
 from streams.record import Output
 from streams.rows import Among
-from streams.store import tables
+from streams.store import of_consumer, tables
 
 _CHUNK: Final = 500
 _FETCH: Final = 1000  # rows in memory at once
 _inbox = tables.tables["inbox"]
-_mine = _inbox.c.consumer == bindparam("consumer")
 _found = Among(
-    _inbox.c.event_id, lambda these: select(_inbox.c.event_id, _inbox.c.outputs, _inbox.c.recorded_at).where(_mine, these)
+    _inbox.c.event_id, lambda these: select(_inbox.c.event_id, _inbox.c.outputs, _inbox.c.recorded_at).where(of_consumer, these)
 )
-_times = select(_inbox.c.event_id, _inbox.c.recorded_at).where(_mine)
+_times = select(_inbox.c.event_id, _inbox.c.recorded_at).where(of_consumer)
 _decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode
 
 

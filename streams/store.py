@@ -43,16 +43,17 @@ _inbox = Table(
     Column("outputs", LargeBinary, nullable=False),  # msgpack of a list of `Output`
     Column("recorded_at", BigInteger, nullable=False),  # milliseconds since the Unix epoch
 )
-_mine = _inbox.c.consumer == bindparam("consumer")
-_found = Among(_inbox.c.event_id, lambda these: select(_inbox.c.event_id, _inbox.c.outputs).where(_mine, these))
+of_consumer = _inbox.c.consumer == bindparam("consumer")
+"""Whether a row of the inbox is the `consumer`'s."""
+_found = Among(_inbox.c.event_id, lambda these: select(_inbox.c.event_id, _inbox.c.outputs).where(of_consumer, these))
 _old = (
     select(_inbox.c.event_id, _inbox.c.topic, _inbox.c.partition, _inbox.c.offset)
-    .where(_mine, _inbox.c.recorded_at < bindparam("before"))
+    .where(of_consumer, _inbox.c.recorded_at < bindparam("before"))
     .where(_inbox.c.event_id > bindparam("after"))
     .order_by(_inbox.c.event_id)
     .limit(bindparam("count"))
 )
-_remove = Among(_inbox.c.event_id, lambda these: delete(_inbox).where(_mine, these))
+_remove = Among(_inbox.c.event_id, lambda these: delete(_inbox).where(of_consumer, these))
 _rows = Rows(_inbox)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Output, ...]).decode

@@ -3,7 +3,7 @@
 The one rule: a payment is on them once it is captured, and by nothing that the provider says later.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, select
 from sqlalchemy.engine import Connection
 
-from streams.rows import Among, Rows, Undo
+from streams.rows import Among, Changes, Rows, Undo
 from streams.stage import Past, Store
 from topologies.orders.events import OrderDisputed, PaymentCaptured, PaymentRefunded, readable
 
@@ -58,20 +58,19 @@ class Accounts:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._accounts: dict[str, Account | None] = {}
-        self._stored: dict[str, Account | None] = {}  # of those that changed: what the table says
         self._undo = Undo()
+        self._accounts: Changes[Account] = Changes(self._undo)
 
     def find(self, payment_id: str) -> Account | None:
         """A payment, if it is ours."""
-        if payment_id not in self._accounts:
-            self._read([payment_id])
+        self._read((payment_id,))
         return self._accounts[payment_id]
 
     def open(self, captured: PaymentCaptured) -> None:
         """Put a payment on the books."""
         account = Account(captured.order_id, captured.customer_id, captured.currency, captured.total_minor)
-        self._set(captured.payment_id, self.find(captured.payment_id), account)
+        self._read((captured.payment_id,))
+        self._accounts[captured.payment_id] = account
 
     def settle(self, payment_id: str, amount: int, at: datetime) -> None:
         """It has been paid out. Nothing happens to a payment that is not ours, here and in the other two."""
@@ -99,26 +98,22 @@ class Accounts:
         """Write what has changed since it was read."""
         changed = [
             {"payment_id": payment_id} | msgspec.structs.asdict(account)
-            for payment_id, stored in sorted(self._stored.items())  # all write in one order: nobody waits in a circle
-            if (account := self._accounts[payment_id]) is not None and account != stored
+            for payment_id, _, account in sorted(self._accounts.changed())  # all write in one order: nobody waits in a circle
         ]
         _rows.write(self._connection, changed)
-        self._stored.clear()
+        self._accounts.written()
 
     def _read(self, payment_ids: Iterable[str]) -> None:
         """Nobody else changes a payment: one transaction at a time works on this store."""
-        missing = sorted(set(payment_ids) - self._accounts.keys())
-        self._accounts.update(dict.fromkeys(missing))
-        self._accounts.update((payment_id, Account(*rest)) for payment_id, *rest in _find.rows(self._connection, missing))
+        self._accounts.read(payment_ids, self._look_up)
+
+    def _look_up(self, payment_ids: list[str]) -> Iterator[tuple[str, Account]]:
+        for payment_id, *rest in _find.rows(self._connection, payment_ids):
+            yield payment_id, Account(*rest)
 
     def _change(self, payment_id: str, **changes: int) -> None:
         if (account := self.find(payment_id)) is not None:
-            self._set(payment_id, account, msgspec.structs.replace(account, **changes))
-
-    def _set(self, payment_id: str, before: Account | None, account: Account) -> None:
-        self._stored.setdefault(payment_id, before)
-        self._undo.append(lambda: self._accounts.update({payment_id: before}))
-        self._accounts[payment_id] = account
+            self._accounts[payment_id] = msgspec.structs.replace(account, **changes)
 
 
 class RecordedAccounts:

@@ -7,7 +7,7 @@ it to the next, so that every order ends in one of `LAST`, with its stock and it
 docs/order-states.md has the table.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Column, MetaData, String, Table, select
 from sqlalchemy.engine import Connection
 
 from streams.errors import Reject
-from streams.rows import Among, Rows, Undo
+from streams.rows import Among, Changes, Rows, Undo
 
 
 class State(StrEnum):
@@ -128,36 +128,31 @@ class Progress:
 
     def __init__(self, connection: Connection, undo: Undo) -> None:
         self._connection = connection
-        self._undo = undo
-        self._orders: dict[str, Order | None] = {}
-        self._stored: dict[str, Order | None] = {}  # of those that changed: what the table says
+        self._orders: Changes[Order] = Changes(undo)
 
     def read(self, order_ids: Iterable[str]) -> None:
         """Nobody else changes an order: its events all have its key, and a batch has its partitions to itself."""
-        missing = sorted(set(order_ids) - self._orders.keys())
-        self._orders.update(dict.fromkeys(missing))
-        for order_id, state, *rest in _read.rows(self._connection, missing):
-            self._orders[order_id] = Order(State(state), *rest)
+        self._orders.read(order_ids, self._look_up)
 
     def of(self, order_id: str) -> Order | None:
         """What is known of an order."""
-        if order_id not in self._orders:
-            self.read([order_id])
+        self.read((order_id,))
         return self._orders[order_id]
 
     def set(self, order_id: str, order: Order) -> None:
         """It has come so far."""
-        before = self.of(order_id)
-        self._stored.setdefault(order_id, before)
-        self._undo.append(lambda: self._orders.update({order_id: before}))
+        self.read((order_id,))
         self._orders[order_id] = order
 
     def flush(self) -> None:
         """Write what has changed since it was read."""
         changed = [
             {"order_id": order_id} | msgspec.structs.asdict(order) | {"state": order.state.value}
-            for order_id, stored in self._stored.items()
-            if (order := self._orders[order_id]) is not None and order != stored
+            for order_id, _, order in self._orders.changed()
         ]
         _rows.write(self._connection, changed)
-        self._stored.clear()
+        self._orders.written()
+
+    def _look_up(self, order_ids: list[str]) -> Iterator[tuple[str, Order]]:
+        for order_id, state, *rest in _read.rows(self._connection, order_ids):
+            yield order_id, Order(State(state), *rest)

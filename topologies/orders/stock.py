@@ -6,8 +6,8 @@ A batch's rows are read and locked at once, changed in memory, and written at on
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from streams.rows import Among, Rows, Undo
+from streams.rows import Among, Changes, Rows, Undo
 from streams.stage import Store
 from topologies.orders import progress
 from topologies.orders.events import Demand, OrderAccepted, Shortage, readable
@@ -93,11 +93,9 @@ class Stock:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._levels: dict[str, _Level | None] = {}
-        self._orders: dict[str, Mapping[str, _Held]] = {}
-        self._stored_levels: dict[str, _Level | None] = {}  # of those that changed: what the table says
-        self._stored_orders: dict[str, Mapping[str, _Held]] = {}
         self._undo = Undo()
+        self._levels: Changes[_Level] = Changes(self._undo)
+        self._orders: Changes[Mapping[str, _Held]] = Changes(self._undo)
         self._progress = Progress(connection, self._undo)
 
     # -- what an order does ---------------------------------------------------------------------------------------------
@@ -132,7 +130,7 @@ class Stock:
         )
         if demand and not short:
             self._move({line.sku: (0, line.quantity) for line in demand})
-            self._set_lines(order_id, {line.sku: _Held(line.name, line.quantity, shipped=False) for line in demand})
+            self._orders[order_id] = {line.sku: _Held(line.name, line.quantity, shipped=False) for line in demand}
         return short
 
     def release(self, order_id: str) -> tuple[Demand, ...]:
@@ -149,7 +147,7 @@ class Stock:
         if gone:
             self._lock(gone)
             self._move({sku: (line.quantity, 0) for sku, line in gone.items()})
-            self._set_lines(order_id, {sku: line for sku, line in self._order(order_id).items() if not line.shipped})
+            self._orders[order_id] = {sku: line for sku, line in self._order(order_id).items() if not line.shipped}
         return tuple(Demand(sku, line.name, line.quantity) for sku, line in gone.items())
 
     def restock(self, free: Mapping[str, int]) -> None:
@@ -157,7 +155,7 @@ class Stock:
         self._lock(free)
         for sku, count in free.items():
             reserved = level.reserved if (level := self._levels[sku]) else 0
-            self._set_level(sku, _Level(reserved + count, reserved))
+            self._levels[sku] = _Level(reserved + count, reserved)
 
     def tally(self) -> tuple[Counter[str], int, int]:
         """How much of each sku was shipped in all, and how many units are on hand and, of these, reserved."""
@@ -179,7 +177,7 @@ class Stock:
         self._progress.read({event.order_id for event in events})
         self._read({event.order_id for event in events})
         skus = {line.sku for event in events if isinstance(event, OrderAccepted) for line in event.demand}
-        self._lock(skus.union(*(self._orders[event.order_id] for event in events)))
+        self._lock(skus.union(*(self._orders[event.order_id] or () for event in events)))
 
     def event(self) -> Undo:
         """Undo in memory what an event that fails did."""
@@ -189,14 +187,12 @@ class Stock:
         """Write what has changed since it was read."""
         self._progress.flush()
         changed = [
-            {"sku": sku, "on_hand": level.on_hand, "reserved": level.reserved}
-            for sku, stored in self._stored_levels.items()
-            if (level := self._levels[sku]) and level != stored
+            {"sku": sku, "on_hand": level.on_hand, "reserved": level.reserved} for sku, _, level in self._levels.changed()
         ]
         held: list[dict[str, object]] = []
         let_go = []
-        for order_id, before in self._stored_orders.items():
-            now = self._orders[order_id]
+        for order_id, known, now in self._orders.changed():
+            before = known or {}
             let_go += [{"order": order_id, "of": sku} for sku in before.keys() - now.keys()]
             held += [
                 {"order_id": order_id, "sku": sku} | msgspec.structs.asdict(line)
@@ -207,8 +203,8 @@ class Stock:
         if let_go:
             self._connection.execute(_let_go, let_go)
         _held_rows.write(self._connection, held)
-        self._stored_levels.clear()
-        self._stored_orders.clear()
+        self._levels.written()
+        self._orders.written()
 
     # -- within ---------------------------------------------------------------------------------------------------------
 
@@ -220,47 +216,34 @@ class Stock:
             self._move({sku: (-line.quantity if shipped else 0, -line.quantity) for sku, line in held.items()})
             rest = {sku: line for sku, line in order.items() if line.shipped}
             gone = {sku: msgspec.structs.replace(line, shipped=True) for sku, line in held.items()} if shipped else {}
-            self._set_lines(order_id, rest | gone)
+            self._orders[order_id] = rest | gone
         return tuple(Demand(sku, line.name, line.quantity) for sku, line in held.items())
 
     def _order(self, order_id: str) -> Mapping[str, _Held]:
         self._read((order_id,))
-        return self._orders[order_id]
+        return self._orders[order_id] or {}
 
     def _read(self, order_ids: Iterable[str]) -> None:
         """Nobody else changes an order: its events all have its key, and a batch has its partitions to itself."""
-        missing = sorted({order_id for order_id in order_ids if order_id not in self._orders})
-        if not missing:
-            return
-        found: dict[str, dict[str, _Held]] = {order_id: {} for order_id in missing}
-        for order_id, sku, name, quantity, shipped in _of_orders.rows(self._connection, missing):
+        self._orders.read(order_ids, self._look_up)
+
+    def _look_up(self, order_ids: list[str]) -> Iterable[tuple[str, Mapping[str, _Held]]]:
+        found: defaultdict[str, dict[str, _Held]] = defaultdict(dict)
+        for order_id, sku, name, quantity, shipped in _of_orders.rows(self._connection, order_ids):
             found[order_id][sku] = _Held(name, quantity, shipped)
-        self._orders.update(found)
+        return found.items()
 
     def _lock(self, skus: Iterable[str]) -> None:
-        missing = sorted({sku for sku in skus if sku not in self._levels})
-        if not missing:
-            return
-        self._levels.update(dict.fromkeys(missing))
-        for sku, on_hand, reserved in _lock_levels.rows(self._connection, missing):
-            self._levels[sku] = _Level(on_hand, reserved)
+        self._levels.read(skus, self._look_up_levels)
+
+    def _look_up_levels(self, skus: list[str]) -> Iterator[tuple[str, _Level]]:
+        for sku, on_hand, reserved in _lock_levels.rows(self._connection, skus):
+            yield sku, _Level(on_hand, reserved)
 
     def _move(self, changes: Mapping[str, tuple[int, int]]) -> None:
         for sku, (on_hand, reserved) in changes.items():
             level = self._levels[sku] or _Level(0, 0)
-            self._set_level(sku, _Level(level.on_hand + on_hand, level.reserved + reserved))
-
-    def _set_level(self, sku: str, level: _Level) -> None:
-        before = self._levels[sku]
-        self._stored_levels.setdefault(sku, before)
-        self._undo.append(lambda: self._levels.update({sku: before}))
-        self._levels[sku] = level
-
-    def _set_lines(self, order_id: str, lines: Mapping[str, _Held]) -> None:
-        before = self._order(order_id)
-        self._stored_orders.setdefault(order_id, before)
-        self._undo.append(lambda: self._orders.update({order_id: before}))
-        self._orders[order_id] = lines
+            self._levels[sku] = _Level(level.on_hand + on_hand, level.reserved + reserved)
 
 
 stock: Store[Stock] = Store(
