@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from streams.errors import Aborted, Fenced, SetupError
 from streams.kafka_reader import Reader
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import Silent, Undecided, Writer
+from streams.kafka_writer import Undecided, Writer
 from streams.record import Output
 from streams.session import Inputs, Place, Polled, happened, signed
 
@@ -101,11 +101,9 @@ class KafkaSession:
             places = [TopicPartition(self._lead, claim.partition, claim.offsets[self._lead]) for claim in polled.gained]
             try:
                 self._writer.rehearse(places, self._reader.group)
-            except Silent as silent:
-                log.warning("%s", silent)
+            except Aborted as aborted:  # nobody answered, or a rebalance has begun: the partitions may be another's by now
+                log.info("a rehearsal was given up: %s", aborted)
                 self._find()
-            except Aborted:  # a rebalance has begun: the partitions may be another's by now
-                pass
         return polled
 
     def commit(self, outputs: Sequence[Output], offsets: Mapping[Place, int], metadata: str = "") -> None:
@@ -123,10 +121,9 @@ class KafkaSession:
             self._writer.write(outputs, places, self._reader.group)
         except Undecided as undecided:
             self._settle(sources, said, str(undecided))
-        except Aborted as aborted:
+        except Aborted:
             self._reader.rewind()
-            if isinstance(aborted, Silent):
-                self._find()
+            self._find()
             self._aborts += 1  # who is out of the group may hear of it later than its coordinator: do not run against that
             time.sleep(min(_PAUSE * 2**self._aborts, _LONGEST))
             raise
@@ -141,8 +138,9 @@ class KafkaSession:
         A producer asks three times within 15 ms (librdkafka gives the question two retries, `retry.backoff.ms` apart), then not
         again until a connection comes or goes. One that asks while nobody is elected would hang like the one before it.
         """
-        self._writer.open()  # ends the transaction that was left: until then no offset is stable
-        self._reader.stands(dict(islice(self._reader.stood.items(), 1)))
+        if not self._writer.opened:
+            self._writer.open()  # ends the transaction that was left: until then no offset is stable
+            self._reader.stands(dict(islice(self._reader.stood.items(), 1)))
 
     def _settle(self, offsets: Mapping[Place, int], said: str, why: str) -> None:
         """Find out what became of a transaction that a new producer decides: the group's offsets and their signature say it."""

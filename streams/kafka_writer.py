@@ -1,7 +1,12 @@
 """The writing half of a Kafka session: one transactional producer.
 
-The one rule: nobody goes on from a transaction whose end is not known. A commit without an answer is decided by a new producer
-of the same transactional id, and the committed offsets say how.
+The one rule: a producer goes on only from a commit that was answered. After any other end of a transaction with records a new
+one of the same transactional id takes its place. Where a commit may have been asked for, the committed offsets tell its end.
+
+An abort is no exception: librdkafka counts the records that it drops then as not sent. But some may have been sent, to a leader
+that died before it answered. The next records get their sequence numbers, the new leader takes them for those, acknowledges
+them, and writes nothing: a transaction that is committed, and lost (librdkafka 2.16, `rd_kafka_toppar_purge_queues`; ADR 8).
+A new producer has an epoch of its own, and its numbers begin anew.
 """
 
 import logging
@@ -56,10 +61,6 @@ class Undecided(Exception):
     """A commit was asked for, and whether it has happened is not known. As the writer opens again, it is decided."""
 
 
-class Silent(Aborted):
-    """The transaction did not happen, because a coordinator did not answer."""
-
-
 class Writer:
     """One transactional producer. Its transactional id fences every older one of the same id as it opens.
 
@@ -101,7 +102,7 @@ class Writer:
             self._undo(error)
         except TimeoutError:
             self._patience = min(self._patience * 2, _LONGER)
-            self._give_up("the coordinator does not answer", self._asked, Silent)
+            self._give_up("the coordinator does not answer", self._asked)
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
         """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that.
@@ -116,7 +117,7 @@ class Writer:
         except KafkaException as error:
             self._undo(error)
         except TimeoutError:
-            self._give_up("the coordinator does not answer", False, Silent)
+            self._give_up("the coordinator does not answer", False)
 
     def serve(self) -> None:
         """Be open, and take the statistics that there are: who is idle would keep them all."""
@@ -169,9 +170,9 @@ class Writer:
                 fix="it needs the right to write with this id, and a transaction.timeout.ms that the brokers allow",
             ) from error
 
-    def _replace(self) -> None:
+    def _replace(self, rest: float = _REST) -> None:
         """Go on with a new producer: as it opens it aborts what the old one has begun, and fences it."""
-        threading.Thread(target=_bury, args=(self._producer,), name="towpath-bury", daemon=True).start()
+        threading.Thread(target=_bury, args=(self._producer, rest), name="towpath-bury", daemon=True).start()
         self._producer = Producer(self._properties, logger=self._logger)
         self.opened = self._undecided = self._asked = False
 
@@ -191,7 +192,7 @@ class Writer:
                     self._producer.poll(0.05)
 
     def _undo(self, error: KafkaException) -> NoReturn:
-        """End a transaction that came to nothing. A producer that is beyond repair is replaced."""
+        """End a transaction that came to nothing, and the producer with it."""
         cause = error.args[0]
         asked = self._asked and cause.code() not in _SENDING
         if cause.code() in _OUSTED and not self._by_itself():
@@ -201,12 +202,12 @@ class Writer:
         try:
             self._until_done(self._producer.abort_transaction, patience=_END * self._patience)
         except TimeoutError:
-            self._give_up(cause.str(), False, Silent)  # librdkafka asks for an abort only of what is not committed
+            self._give_up(cause.str(), False)  # librdkafka asks for an abort only of what is not committed
         except KafkaException as failed:
             if failed.args[0].code() in _OUSTED and not self._by_itself():
                 raise Fenced(f"another producer has this one's transactional id: {failed.args[0].str()}") from error
             self._give_up(cause.str(), asked)
-        self._undecided = False
+        self._replace(rest=0.0)
         raise Aborted(cause.str()) from error
 
     def _by_itself(self) -> bool:
@@ -220,12 +221,12 @@ class Writer:
         overdue = self._waited >= timeout - _STEP
         return overdue or time.monotonic() < self._rivals
 
-    def _give_up(self, why: str, asked: bool, aborted: type[Aborted] = Aborted) -> NoReturn:
+    def _give_up(self, why: str, asked: bool) -> NoReturn:
         """Leave a transaction to a new producer: nothing of it has happened, unless its commit was asked for."""
         self._replace()
         if asked:
             raise Undecided(f"{why}; a new producer goes on")
-        raise aborted(f"{why}; a new producer goes on")
+        raise Aborted(f"{why}; a new producer goes on")
 
     def _until_done(self, call: Callable[..., None], *arguments: Any, patience: float = math.inf) -> None:
         """Repeat a call for as long as librdkafka says that it may be repeated; past `patience`, raise `TimeoutError`."""
@@ -282,8 +283,8 @@ def _aside(call: Callable[..., None], *arguments: Any) -> Future[None]:
     return answer
 
 
-def _bury(producer: Producer) -> None:
+def _bury(producer: Producer, rest: float) -> None:
     """Hold on to a producer until nobody else does: its end may wait for a broker that is away, and should do so here."""
     with suppress(KafkaException):
         producer.purge()
-    time.sleep(_REST)
+    time.sleep(rest)

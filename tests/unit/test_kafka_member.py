@@ -12,7 +12,6 @@ from streams.errors import Aborted
 from streams.kafka import KafkaSession
 from streams.kafka_member import Member
 from streams.kafka_stats import Statistics
-from streams.kafka_writer import Silent
 from streams.session import Claim, Inputs, Polled
 
 PLACES = [TopicPartition("in", 0)]
@@ -132,6 +131,8 @@ def test_of_a_consumer_that_was_replaced_nothing_is_asked_or_said(member: Member
 class Writer:
     """Notes what is committed."""
 
+    opened = True
+
     def __init__(self) -> None:
         self.places: list[TopicPartition] = []
 
@@ -173,16 +174,18 @@ def test_a_session_without_a_place_in_its_group_commits_nothing_and_goes_back(mo
     assert (writer.places, back) == ([], ["rewind"])
 
 
-@pytest.mark.parametrize("error", [Silent, Aborted])
-def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction(
-    error: type[Aborted], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("replaced", [True, False])
+def test_the_coordinator_is_looked_for_before_a_new_producer_asks_for_it(
+    replaced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A producer that asks while nobody is elected hangs; the one that takes its place must not ask at the same moment."""
     done: list[str] = []
 
     class Broken(Writer):
+        opened = not replaced
+
         def write(self, *_: Any) -> None:
-            raise error("the coordinator does not answer")
+            raise Aborted("the coordinator does not answer")
 
         rehearse = write
 
@@ -209,9 +212,9 @@ def test_after_a_silent_coordinator_it_is_looked_for_before_the_next_transaction
     monkeypatch.setattr(kafka, "Writer", lambda *_: Broken())
     monkeypatch.setattr(kafka, "Reader", Reader)
     session = KafkaSession(Inputs("in"), group="g", transactional_id="t", properties={})
-    with pytest.raises(error):
+    with pytest.raises(Aborted):
         session.commit([], {("in", 0): 8}, "run")
-    found = ["open", "ask for 1"] if error is Silent else []
+    found = ["open", "ask for 1"] if replaced else []
     assert done == ["rewind", *found]
     session.poll(1, 0.0)  # the first partitions: a transaction is rehearsed
     assert done == ["rewind", *found, *found]
