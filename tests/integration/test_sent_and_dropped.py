@@ -11,10 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.background import free_port
+from streams.background import HOST, free_port
 from streams.errors import Aborted
 from streams.kafka_writer import Writer
-from streams.local import HOST, LocalKafka
+from streams.local import LocalKafka
 from streams.record import Output
 from tests.faults.proxy import Loop, Proxy
 from tests.integration.test_undecided import there
