@@ -61,6 +61,10 @@ class Undecided(Exception):
     """A commit was asked for, and whether it has happened is not known. As the writer opens again, it is decided."""
 
 
+class Silent(Aborted):
+    """The transaction did not happen, because a coordinator did not answer."""
+
+
 class Writer:
     """One transactional producer. Its transactional id fences every older one of the same id as it opens.
 
@@ -102,7 +106,7 @@ class Writer:
             self._undo(error)
         except TimeoutError:
             self._patience = min(self._patience * 2, _LONGER)
-            self._give_up("the coordinator does not answer", self._asked)
+            self._give_up("the coordinator does not answer", self._asked, Silent)
 
     def rehearse(self, offsets: Sequence[TopicPartition], group: Any) -> None:
         """A transaction that is given up: it finds the coordinators and connects, so that no record has to wait for that.
@@ -117,7 +121,7 @@ class Writer:
         except KafkaException as error:
             self._undo(error)
         except TimeoutError:
-            self._give_up("the coordinator does not answer", False)
+            self._give_up("the coordinator does not answer", False, Silent)
 
     def serve(self) -> None:
         """Be open, and take the statistics that there are: who is idle would keep them all."""
@@ -202,7 +206,7 @@ class Writer:
         try:
             self._until_done(self._producer.abort_transaction, patience=_END * self._patience)
         except TimeoutError:
-            self._give_up(cause.str(), False)  # librdkafka asks for an abort only of what is not committed
+            self._give_up(cause.str(), False, Silent)  # librdkafka asks for an abort only of what is not committed
         except KafkaException as failed:
             if failed.args[0].code() in _OUSTED and not self._by_itself():
                 raise Fenced(f"another producer has this one's transactional id: {failed.args[0].str()}") from error
@@ -221,12 +225,12 @@ class Writer:
         overdue = self._waited >= timeout - _STEP
         return overdue or time.monotonic() < self._rivals
 
-    def _give_up(self, why: str, asked: bool) -> NoReturn:
+    def _give_up(self, why: str, asked: bool, aborted: type[Aborted] = Aborted) -> NoReturn:
         """Leave a transaction to a new producer: nothing of it has happened, unless its commit was asked for."""
         self._replace()
         if asked:
             raise Undecided(f"{why}; a new producer goes on")
-        raise Aborted(f"{why}; a new producer goes on")
+        raise aborted(f"{why}; a new producer goes on")
 
     def _until_done(self, call: Callable[..., None], *arguments: Any, patience: float = math.inf) -> None:
         """Repeat a call for as long as librdkafka says that it may be repeated; past `patience`, raise `TimeoutError`."""

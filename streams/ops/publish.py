@@ -16,6 +16,7 @@ import msgspec
 from streams import names, topics
 from streams.codec import Codec
 from streams.config import Settings
+from streams.errors import Aborted
 from streams.ops.scan import Scan
 from streams.ops.takeover import take_over
 from streams.record import ID, EventInfo, Output, event_info
@@ -48,6 +49,7 @@ class Publisher:
         Raises `SetupError` for a cluster that does not answer, does not let us write, or lacks a topic.
         """
         codec = Codec(events, FolderRegistry(topology.schemas))
+        self._settings = settings
         self._topology = topology.name
         self._events: dict[type, tuple[EventInfo, Callable[[Any], bytes]]] = {
             cls: (event_info(cls), codec.encoder(cls)) for cls in events
@@ -56,11 +58,11 @@ class Publisher:
         self._ids: dict[str, float] = {}  # when it was published, the oldest first
         topics.connect(settings)
         self._writer = take_over(topics.properties(settings), names.publisher(self._topology), "publisher")
-        self._remember(settings, now)
+        self._remember(now)
 
-    def _remember(self, settings: Settings, now: float) -> None:
+    def _remember(self, now: float) -> None:
         found: dict[str, float] = {}
-        with Scan(settings, topics.connect(settings), [info.topic for info, _ in self._events.values()]) as scan:
+        with Scan(self._settings, topics.connect(self._settings), [info.topic for info, _ in self._events.values()]) as scan:
             scan.seek(scan.since(dict.fromkeys(scan.next, int((now - self._window) * 1000))))
             for record in scan.to_end(decided=True):
                 found[event_id(record)] = record.timestamp / 1000
@@ -91,7 +93,12 @@ class Publisher:
             if fresh[-1]:
                 new[known] = self._output(known, notice.event)
         if new:
-            self._writer.write(list(new.values()))
+            try:
+                self._writer.write(list(new.values()))
+            except Aborted:
+                self._writer.renew()
+                self._remember(now)
+                raise
             self._ids.update(dict.fromkeys(new, now))
         return fresh
 

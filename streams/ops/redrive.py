@@ -26,6 +26,7 @@ from streams.topology import Topology
 BATCH: Final = 100
 """Cases in one transaction at most."""
 _TRIES: Final = 3
+_CHANGED: Final = "it has changed since it was looked at"
 _REASON: Final = 1000  # characters; each of them travels with the case from then on
 
 
@@ -36,16 +37,24 @@ class Writing(Protocol):
         """One transaction. Raises `Aborted` when it did not happen, and `Fenced`."""
         ...
 
+    def renew(self) -> None:
+        """Take over again after `Aborted`; what was read is to be read again."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A decision to be written: the case as it becomes, and what goes with it in the same transaction."""
+    """A decision to be written: the case as it becomes, and what goes with it in the same transaction.
+
+    `seen` is the case that was decided on; without it the decision holds whatever the case is by then.
+    """
 
     case: Case
     outputs: tuple[Output, ...] = ()
+    seen: Case | None = None
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -141,7 +150,7 @@ class Desk:
             return step
         why = f"{self.reason} ({change})" if self.reason else change
         edited = msgspec.structs.replace(self._decided(case, State.OPEN, "edited", why), edited_value=value)
-        return next(iter(self.put([Entry(edited)], "edited")))
+        return next(iter(self.put([Entry(edited, seen=case)], "edited")))
 
     def put(self, entries: Iterable[Entry], done: str, size: int = BATCH) -> Iterator[Step]:
         """Write decisions, `size` of them in one transaction."""
@@ -170,15 +179,15 @@ class Desk:
             record = msgspec.structs.replace(record, value=case.edited_value)
         decided = self._decided(case, State.REDRIVEN, "redriven", self.reason)
         parked = Parked(record, -1, case=self._encode(decided))  # before all that queue there: it is older
-        return Entry(decided, (parked.output(names.retry(self.topology.name, case.stage), f"operator:{self.who}"),))
+        return Entry(decided, (parked.output(names.retry(self.topology.name, case.stage), f"operator:{self.who}"),), case)
 
     def _dismissal(self, case: Case) -> Entry:
         decided = self._decided(case, State.DISMISSED, "dismissed", self.reason)
         stage = next((stage for stage in self.topology.stages if stage.name == case.stage), None)
         if stage is None or stage.after_dead != "hold":
-            return Entry(decided)
+            return Entry(decided, seen=case)
         held = Parked(Record(case.topic, case.partition, case.offset, case.key, None), -1)
-        return Entry(decided, (tombstone(held, names.retry(self.topology.name, case.stage), f"operator:{self.who}"),))
+        return Entry(decided, (tombstone(held, names.retry(self.topology.name, case.stage), f"operator:{self.who}"),), case)
 
     def _verdicts(self, canary: Sequence[Case], within: float) -> Iterator[Step]:
         """Wait for what the stages say of the canary."""
@@ -195,8 +204,12 @@ class Desk:
         for case in waiting.values():
             yield _step(case, "failed", f"its stage has not decided within {within:g} s; does it run?")
 
-    def _write(self, batch: Sequence[Entry], done: str, tries: int = _TRIES) -> Iterator[Step]:
+    def _write(self, entries: Sequence[Entry], done: str, tries: int = _TRIES) -> Iterator[Step]:
         """One transaction; if it does not happen, its halves, so that one record that cannot be written stops no other."""
+        batch = [entry for entry in entries if self._stands(entry)]
+        yield from (_step(entry.case, "skipped", _CHANGED) for entry in entries if entry not in batch)
+        if not batch:
+            return
         outputs: list[Output] = []
         for entry in batch:
             outputs += entry.outputs
@@ -204,6 +217,8 @@ class Desk:
         try:
             self._writer.write(outputs)
         except Aborted as error:
+            self._writer.renew()
+            self.book.read(decided=True)
             if len(batch) > 1:
                 half = len(batch) // 2
                 yield from self._write(batch[:half], done)
@@ -229,12 +244,16 @@ class Desk:
         """The time, cut to the millisecond that a case keeps."""
         return datetime.fromtimestamp(int(time.time() * 1000) / 1000, UTC)
 
+    def _stands(self, entry: Entry) -> bool:
+        """Whether its case is still what was decided on: another may decide between `Aborted` and `renew`."""
+        return entry.seen is None or self.book.cases[entry.case.case_id] == entry.seen
+
     def _changed(self, case: Case) -> Step | None:
         """Whether a case that was seen is now another, and so not to be decided on what was seen."""
         now = self.book.cases[case.case_id]
         if now.state is not State.OPEN:
             return _step(case, "skipped", f"it is {now.state.value}")
-        return None if now == case else _step(case, "skipped", "it has changed since it was looked at")
+        return None if now == case else _step(case, "skipped", _CHANGED)
 
     def _unfit(self, case: Case) -> Step | None:
         """Why a case cannot be redriven, if it cannot."""

@@ -1,7 +1,7 @@
 """The one writer of a kind: whoever opens it later fences whoever had it before.
 
-The one rule: when `take_over` returns, nothing that an earlier writer had under way can still be committed. And since what it
-writes goes by what it read after that, it never registers again: meanwhile another may have taken over, and written.
+The one rule: when `take_over` returns, nothing that an earlier writer had under way can still be committed. What one writes
+goes by what was read after that. So it never registers again by itself: meanwhile another may have taken over, and written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from streams import topics
-from streams.errors import Aborted, Fenced, SetupError
-from streams.kafka_writer import Undecided, Writer
+from streams.errors import Fenced, SetupError
+from streams.kafka_writer import Silent, Undecided, Writer
 from streams.record import Output
 
 
@@ -23,19 +23,24 @@ class SoleWriter:
         self._who = who
 
     def write(self, outputs: Sequence[Output]) -> None:
-        """One transaction. Raises `Aborted` when nothing of it happened, and `Fenced` when this writer is at its end."""
+        """One transaction. Raises `Aborted` when nothing of it happened, and `Fenced` when this writer is at its end.
+
+        After `Aborted` it writes no more until `renew`.
+        """
         if not self._writer.opened:
             raise Fenced(_ENDED)
         try:
             self._writer.write(outputs)
         except Undecided as error:
             raise Fenced(f"whether the last transaction has happened is not known ({error}): {_ENDED}") from error
-        except Aborted as error:
-            if self._writer.opened:
-                raise
+        except Silent as error:  # who asks wants to hear of it, and not wait for as long as the brokers are away
             raise Fenced(f"the last transaction did not happen ({error}): {_ENDED}") from error
         except Fenced as error:
             raise Fenced(f"another {self._who} has taken over ({error})") from error
+
+    def renew(self) -> None:
+        """Take over again after `Aborted`. Read anew what you go by: another may have taken over meanwhile, and written."""
+        self._writer.open()
 
     def stop(self) -> None:
         """Wait no longer for a broker that is away; from any thread."""

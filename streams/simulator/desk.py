@@ -62,7 +62,12 @@ class _Book:
 
 class _Writer:
     def __init__(self, broker: MemoryBroker, transactional_id: str) -> None:
-        self._producer = broker.producer(transactional_id)
+        self._broker, self._id = broker, transactional_id
+        self.renew()
+
+    def renew(self) -> None:
+        """Take over again."""
+        self._producer = self._broker.producer(self._id)
 
     def write(self, outputs: Sequence[Output]) -> None:
         """One transaction."""

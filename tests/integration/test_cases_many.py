@@ -100,6 +100,31 @@ def test_what_another_has_decided_since_one_looked_is_not_decided_again(ward: Wa
     check(ward, 10)
 
 
+def test_one_that_cannot_be_written_stops_no_other_and_who_decides_meanwhile_is_not_decided_over(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die(ward, 10)
+    for name, value in ward.environment.items():
+        monkeypatch.setenv(name, value)
+    with Book(Settings.load(), load_copy()) as book, Desk(book, "one", "") as desk:
+        large, dismissed, *others = Filters().choose(book.cases)
+        assert desk.edit(large, bytes(1_200_000), "").good  # it goes out with the record: too much for both
+        meanwhile = [("dismiss", dismissed.case_id, "--yes")]
+        renew = desk._writer.renew
+
+        def renewed() -> None:
+            while meanwhile:
+                ward.cases(*meanwhile.pop())
+            renew()
+
+        monkeypatch.setattr(desk._writer, "renew", renewed)
+        done = {step.case_id: step for step in desk.redrive([book.cases[large.case_id], dismissed, *others])}
+    assert done[large.case_id].done == "failed"
+    assert (done[dismissed.case_id].done, done[dismissed.case_id].why) == ("skipped", "it has changed since it was looked at")
+    assert {done[case.case_id].done for case in others} == {"redriven"}
+    ward.wait_for_cases(8, "resolved")
+
+
 def load_copy() -> Topology:
     """The clinic as the environment names it now."""
     spec = importlib.util.spec_from_file_location("clinic_copy", clinic.__file__)

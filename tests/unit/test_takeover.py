@@ -1,9 +1,9 @@
-"""The one writer of a kind never registers again: what it writes goes by what it read when it took over."""
+"""The one writer of a kind never registers again by itself: what it writes goes by what was read when it took over."""
 
 import pytest
 
 from streams.errors import Aborted, Fenced
-from streams.kafka_writer import Undecided
+from streams.kafka_writer import Silent, Undecided
 from streams.ops.takeover import SoleWriter
 
 
@@ -14,6 +14,9 @@ class Double:
         self.opened = True
         self.wrote = 0
         self._outcome, self._after = outcome, opened
+
+    def open(self) -> None:
+        self.opened = True
 
     def write(self, _: object) -> None:
         self.opened = self._after
@@ -26,7 +29,7 @@ def writer(double: Double) -> SoleWriter:
     return SoleWriter(double, "operator")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("outcome", [Undecided("no answer"), Aborted("no answer")])
+@pytest.mark.parametrize("outcome", [Undecided("no answer"), Silent("no answer")])
 def test_whose_producer_was_replaced_ends_and_says_that_one_may_begin_again(outcome: Exception) -> None:
     double = Double(outcome, opened=False)
     sole = writer(double)
@@ -38,12 +41,15 @@ def test_whose_producer_was_replaced_ends_and_says_that_one_may_begin_again(outc
     assert not double.wrote, "another may have taken over meanwhile"
 
 
-def test_an_ordinary_abort_may_be_tried_again() -> None:
-    double = Double(Aborted("a record is too large"))
+def test_after_an_ordinary_abort_it_writes_when_it_has_taken_over_again() -> None:
+    double = Double(Aborted("a record is too large"), opened=False)
     sole = writer(double)
     with pytest.raises(Aborted, match="too large"):
         sole.write([])
-    double._outcome = None
+    double._outcome, double._after = None, True
+    with pytest.raises(Fenced, match="begin again"):
+        sole.write([])
+    sole.renew()
     sole.write([])
     assert double.wrote == 1
 

@@ -24,7 +24,6 @@ from streams.topology import Topology
 from streams.travel import event_id
 
 _BATCH: Final = 500  # outputs of one transaction
-_CHANCES: Final = 5
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Output).decode
 
@@ -130,12 +129,11 @@ class Repair:
                 yield done
 
     def _write(self, outputs: Sequence[Output]) -> None:
-        for _ in range(_CHANCES):
-            try:
-                return self._writer.write(outputs)
-            except Aborted as error:
-                why = str(error)
-        raise SetupError(f"the cluster takes no transaction: {why}", fix="try again: what was published is found")
+        try:
+            self._writer.write(outputs)
+        except Aborted as error:  # another repair may begin now, and publish what is in our plan
+            fix = "try again: what was published is found"
+            raise SetupError(f"the cluster takes no transaction: {error}", fix=fix) from None
 
     def _aside(self, topic: str) -> str:
         return f"{self._prefix}.{topic}" if self._prefix else topic
