@@ -1,4 +1,4 @@
-"""The seam to a broker: one Protocol, implemented by `kafka.py` and `memory.py` and by nothing else.
+"""The seam to a broker: one Protocol, implemented by `kafka/` and `memory/` and by nothing else.
 
 The one rule: outputs and source offsets are committed together or not at all, and never for a partition that is not owned.
 

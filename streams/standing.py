@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from streams.engine import Engine
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.stage import Port, Stage, Telling
 from streams.store import Inbox
 from streams.tally import Waiting, waiting

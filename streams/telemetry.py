@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from streams.catalogue import FAMILIES
-from streams.kafka_stats import Statistics
+from streams.kafka.stats import Statistics
 from streams.tally import OTHER, Spread, Tally, Waiting
 
 log = logging.getLogger("towpath.metrics")

@@ -24,7 +24,7 @@ from streams.config import Settings
 from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import Fenced
-from streams.memory import Crashed, ManualClock, MemoryBroker, MemorySession
+from streams.memory.session import Crashed, ManualClock, MemoryBroker, MemorySession
 from streams.parked import Parked, parse
 from streams.process import Processor
 from streams.receipts import Receipt, Receipts

@@ -28,7 +28,7 @@ from streams.dead import Case, DeadLetters
 from streams.engine import Engine
 from streams.errors import SetupError, TowpathError
 from streams.garbage import collected_seldom
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.logs import masking
 from streams.pages import add_pages, free_port
 from streams.pulse import Pulse, watch_loop

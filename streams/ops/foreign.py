@@ -17,7 +17,7 @@ import msgspec
 from streams import names
 from streams.dead import CASE, Case, Decision, State, case_id, letter, original, unbury
 from streams.errors import SetupError
-from streams.memory_log import partition_of
+from streams.memory.log import partition_of
 from streams.ops.redrive import Desk, Entry, Step
 from streams.ops.scan import Scan
 from streams.process import MESSAGE_LIMIT

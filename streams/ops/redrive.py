@@ -31,7 +31,7 @@ _REASON: Final = 1000  # characters; each of them travels with the case from the
 
 
 class Writing(Protocol):
-    """Who writes what was decided; `streams.kafka_writer` has it."""
+    """Who writes what was decided; `streams.kafka.writer` has it."""
 
     def write(self, outputs: Sequence[Output]) -> None:
         """One transaction. Raises `Aborted` when it did not happen, and `Fenced`."""

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from streams import topics
 from streams.config import Settings
 from streams.errors import SetupError
-from streams.kafka_record import record_of
+from streams.kafka.record import record_of
 from streams.record import Record
 from streams.session import Place
 

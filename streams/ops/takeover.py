@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 
 from streams import topics
 from streams.errors import Fenced, SetupError
-from streams.kafka_writer import Silent, Undecided, Writer
+from streams.kafka.writer import Silent, Undecided, Writer
 from streams.record import Output
 
 

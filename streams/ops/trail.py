@@ -10,7 +10,7 @@ from streams import names, topics
 from streams.codec import Codec
 from streams.config import Settings
 from streams.dead import CASE, Case, original, unbury
-from streams.memory_log import partition_of
+from streams.memory.log import partition_of
 from streams.ops.scan import CLOCKS, Scan, committed
 from streams.parked import Parked, parse, place
 from streams.record import CAUSE, Record, event_info

@@ -10,10 +10,11 @@ from streams.simulator.judge import Finding
 from streams.simulator.kit import Kit
 from streams.simulator.run import Report, play
 from streams.simulator.schedule import Action, Schedule, generate
-from streams.simulator.workload import Ending, Judgement, Workload, World
+from streams.simulator.workload import Clock, Ending, Judgement, Workload, World
 
 __all__ = [
     "Action",
+    "Clock",
     "Ending",
     "Finding",
     "Judgement",

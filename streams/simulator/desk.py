@@ -11,8 +11,8 @@ from streams import names
 from streams.codec import Codec
 from streams.dead import CASE, LAST_FAILED, Case, original, unbury
 from streams.errors import Aborted
-from streams.memory import MemoryBroker
-from streams.memory_broker import Clock
+from streams.memory.broker import Clock
+from streams.memory.session import MemoryBroker
 from streams.ops.cases import Book
 from streams.ops.redrive import Desk
 from streams.record import Output, Record

@@ -13,7 +13,7 @@ import msgspec
 from streams import history, names
 from streams.dead import Case, State, unbury
 from streams.history import History, Letter, Part, Seen, Waiting
-from streams.memory_broker import MemoryBroker
+from streams.memory.broker import MemoryBroker
 from streams.parked import parse
 from streams.receipts import Receipt, Span
 from streams.record import CAUSE, Record, event_info

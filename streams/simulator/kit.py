@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from streams.codec import Codec
 from streams.dead import Case
-from streams.memory_broker import Clock, MemoryBroker
+from streams.memory.broker import Clock, MemoryBroker
 from streams.receipts import Receipt
 from streams.record import event_info
 from streams.registry import FolderRegistry, Registry

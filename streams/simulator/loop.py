@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
-from streams.memory_broker import Clock
+from streams.memory.broker import Clock
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

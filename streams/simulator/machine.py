@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from streams.errors import SetupError
-from streams.memory import Crashed, ManualClock
+from streams.memory.session import Crashed, ManualClock
 from streams.record import Record, event_info
 from streams.simulator.disk import Link, LostConnection
 from streams.simulator.kit import SESSION_TIMEOUT, TRANSACTION_TIMEOUT, Kit

@@ -14,7 +14,7 @@ import msgspec
 from streams import names
 from streams.dead import State
 from streams.errors import Fenced
-from streams.memory import Crashed
+from streams.memory.session import Crashed
 from streams.simulator.desk import SimulatedDesk
 from streams.simulator.judge import Finding, judge
 from streams.simulator.kit import Kit

@@ -12,7 +12,7 @@ from streams import names
 from streams.dead import DeadLetters
 from streams.engine import Engine
 from streams.errors import Fenced
-from streams.memory import Crashed, MemorySession
+from streams.memory.session import Crashed, MemorySession
 from streams.process import Processor
 from streams.receipts import Receipts
 from streams.record import Output

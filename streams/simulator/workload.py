@@ -14,9 +14,11 @@ from sqlalchemy.engine import Connection
 
 from streams.dead import Case
 from streams.history import Balance, Effect
-from streams.memory_broker import Clock
+from streams.memory.broker import Clock
 from streams.stage import Port
 from streams.topology import Topology
+
+__all__ = ["Clock", "Ending", "Judgement", "Workload", "World"]  # `Clock` too: a world is given one
 
 E = TypeVar("E")
 

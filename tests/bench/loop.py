@@ -9,7 +9,7 @@ import sys
 from confluent_kafka import TopicPartition
 
 from streams.codec import Codec
-from streams.kafka_record import record_of
+from streams.kafka.record import record_of
 from streams.registry import FolderRegistry
 from streams.travel import Travel, Writing
 from tests.bench.clients import clients

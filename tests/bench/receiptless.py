@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from streams.cli import main
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.receipts import Receipts
 from streams.record import Output
 from tests.bench import tallyless

@@ -10,7 +10,7 @@ import time
 
 import psutil
 
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.lanes import Lanes
 from streams.session import Inputs
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.record import Headers, Output, Record
 from streams.session import Inputs, Place, Polled, Session
 from tests.conformance.universe import OpenTransaction

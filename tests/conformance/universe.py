@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from streams.errors import Aborted
-from streams.memory import ManualClock, MemoryBroker, MemorySession
-from streams.memory_broker import MemoryProducer
+from streams.memory.broker import MemoryProducer
+from streams.memory.session import ManualClock, MemoryBroker, MemorySession
 from streams.record import Headers, Output, Record
 from streams.session import Claim, Inputs, Place, Polled, Session
 

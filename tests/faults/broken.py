@@ -11,7 +11,7 @@ from typing import Final
 from confluent_kafka import KafkaException, TopicPartition
 
 from streams.cli import main
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.record import Output
 from streams.session import Place
 

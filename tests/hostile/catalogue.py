@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.memory_log import partition_of
+from streams.memory.log import partition_of
 from streams.record import Header, Headers
 
 SUBMITTED, CANCELLED, SETTLED, DISPUTED = "orders.submitted", "orders.cancelled", "payments.settled", "payments.disputed"

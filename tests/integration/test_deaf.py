@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams import kafka_deaf, topics
-from streams.kafka import KafkaSession
-from streams.kafka_deaf import Belonging, Hearing
+from streams import topics
+from streams.kafka import deaf
+from streams.kafka.deaf import Belonging, Hearing
+from streams.kafka.session import KafkaSession
 from streams.local import LocalKafka
 from streams.session import Inputs, Place
 from tests.support.kafka import make_topics
@@ -107,7 +108,7 @@ def test_who_has_read_all_keeps_its_follower(session: KafkaSession, kafka: Local
     producer.commit_transaction(30)
     read(session, lambda records, _: len(records) == 1)
     read(session, lambda *_: reader._follower.at[topic, 0] == 2)
-    monkeypatch.setattr("streams.kafka_reader._LOOK", 0.3)
+    monkeypatch.setattr("streams.kafka.reader._LOOK", 0.3)
     reader._look_at = 0.0
     follower, member = reader._follower._consumer, reader._member._consumer
     until = time.monotonic() + 3
@@ -118,8 +119,8 @@ def test_who_has_read_all_keeps_its_follower(session: KafkaSession, kafka: Local
 def test_a_member_that_is_out_of_its_group_is_replaced(
     session: KafkaSession, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.kafka_reader._LOOK", 1.0)
-    monkeypatch.setattr("streams.kafka_stats._SILENT", 3.0)
+    monkeypatch.setattr("streams.kafka.reader._LOOK", 1.0)
+    monkeypatch.setattr("streams.kafka.stats._SILENT", 3.0)
     reader = session._reader
     topic, _ = reader._topics
     send(kafka, topic, [b"1"])
@@ -131,7 +132,7 @@ def test_a_member_that_is_out_of_its_group_is_replaced(
 
 
 def test_a_member_without_a_partition_stays(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.kafka_reader._LOOK", 0.3)
+    monkeypatch.setattr("streams.kafka.reader._LOOK", 0.3)
     lead = make_topics(kafka.bootstrap, {"in": 1})["in"]
     sessions = [
         KafkaSession(Inputs(lead), group=lead, transactional_id=name, properties={"bootstrap.servers": kafka.bootstrap})
@@ -190,7 +191,7 @@ class Cluster:
 def test_deaf_is_who_stands_still_before_the_end(
     monkeypatch: pytest.MonkeyPatch, end: int | None, first: int, then: int, idle: bool, deaf: bool
 ) -> None:
-    monkeypatch.setattr(kafka_deaf, "AdminClient", Cluster)
+    monkeypatch.setattr(deaf, "AdminClient", Cluster)
     monkeypatch.setattr(Cluster, "end", end)
     hearing = Hearing({}, topics.QUIET)
     assert not hearing.look({PLACE: first}, idle=True)
@@ -199,7 +200,7 @@ def test_deaf_is_who_stands_still_before_the_end(
 
 
 def test_who_answers_is_asked_again_and_who_does_not_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_deaf, "AdminClient", Cluster)
+    monkeypatch.setattr(deaf, "AdminClient", Cluster)
     monkeypatch.setattr(Cluster, "made", 0)
     hearing = Hearing({}, topics.QUIET)
     made = []
@@ -222,7 +223,7 @@ def test_who_answers_is_asked_again_and_who_does_not_is_replaced(monkeypatch: py
 def test_lost_is_who_does_not_find_back_to_a_cluster_that_is_there(
     monkeypatch: pytest.MonkeyPatch, looks: list[str], out: bool
 ) -> None:
-    monkeypatch.setattr(kafka_deaf, "AdminClient", Cluster)
+    monkeypatch.setattr(deaf, "AdminClient", Cluster)
     belonging = Belonging({}, topics.QUIET)
     said = []
     for look in looks:

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.background import HOST, free_port
 from streams.errors import Aborted
-from streams.kafka_writer import Writer
+from streams.kafka.writer import Writer
 from streams.local import LocalKafka
 from streams.record import Output
 from tests.faults.proxy import Loop, Proxy

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.local import LocalKafka
 from streams.session import Inputs
 from tests.support.kafka import make_topics

@@ -2,7 +2,7 @@
 
 import uuid
 
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.local import LocalKafka
 from streams.session import Inputs
 from tests.support.kafka import make_topics

@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from streams.errors import Aborted, Fenced
-from streams.kafka import KafkaSession
-from streams.kafka_follower import Follower
+from streams.kafka.follower import Follower
+from streams.kafka.session import KafkaSession
 from streams.local import LocalKafka
 from streams.record import Output
 from streams.session import Inputs

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.errors import Aborted, Fenced
-from streams.kafka import KafkaSession
+from streams.kafka.session import KafkaSession
 from streams.local import LocalKafka
 from streams.record import Output, Record
 from streams.session import Inputs
@@ -44,7 +44,7 @@ def topics(kafka: LocalKafka) -> dict[str, str]:
 
 @pytest.fixture
 def session(kafka: LocalKafka, topics: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaSession]:
-    monkeypatch.setattr("streams.kafka_writer._END", 0.5)
+    monkeypatch.setattr("streams.kafka.writer._END", 0.5)
     name = f"undecided-{uuid.uuid4().hex[:8]}"
     properties = {"bootstrap.servers": kafka.bootstrap}
     session = KafkaSession(Inputs(topics["in"]), group=name, transactional_id=name, properties=properties)

@@ -12,7 +12,7 @@ PROGRAM = """
 import os, signal, sys, threading
 from streams import topics
 from streams.errors import Fenced
-from streams.kafka_writer import Writer
+from streams.kafka.writer import Writer
 from streams.record import Output
 
 bootstrap, topic, pid = sys.argv[1:]

@@ -16,8 +16,8 @@ import pytest
 from streams import database, migrate
 from streams.config import Settings
 from streams.errors import Retry
-from streams.memory import Crashed, ManualClock
-from streams.memory_broker import MemoryProducer
+from streams.memory.broker import MemoryProducer
+from streams.memory.session import Crashed, ManualClock
 from streams.stage import Port
 from streams.store import Inbox, Journal
 from streams.testing import Simulation

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from streams import migrate
 from streams.config import Settings
 from streams.errors import Retry
-from streams.memory import ManualClock
+from streams.memory.session import ManualClock
 from streams.stage import Port
 from streams.store import Inbox
 from streams.testing import Simulation

@@ -11,11 +11,14 @@ from unittest.mock import patch
 
 import msgspec
 
-from streams import lanes, memory, memory_broker, memory_log, store, travel, work
+from streams import lanes, store, travel, work
 from streams.dead import DeadLetters
 from streams.engine import Engine
 from streams.errors import Aborted, Retry
 from streams.gate import Gate
+from streams.memory import broker as memory_broker
+from streams.memory import log as memory_log
+from streams.memory import session as memory
 from streams.ops.redrive import Desk, Step
 from streams.parked import Parked, timer_of
 from streams.record import Output, Record

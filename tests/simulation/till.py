@@ -19,10 +19,9 @@ from sqlalchemy.engine import Connection
 
 from streams.errors import Reject, Retry, Unavailable
 from streams.history import Balance, Effect
-from streams.memory_broker import Clock
 from streams.record import event
 from streams.release import bring_ours, lock_schemas
-from streams.simulator import Ending, Judgement, Workload
+from streams.simulator import Clock, Ending, Judgement, Workload
 from streams.stage import Backoff, Context, Later, Port, Stage, Store
 from streams.topology import Topology
 

@@ -8,7 +8,7 @@ from typing import Any
 from streams import migrate, names
 from streams.codec import Codec
 from streams.config import Settings
-from streams.memory_broker import MemoryBroker
+from streams.memory.broker import MemoryBroker
 from streams.ops.replay.evidence import Evidence
 from streams.ops.replay.judge import Finding, Judge, Kind
 from streams.ops.replay.recorded import Recorded

@@ -5,7 +5,7 @@ The one rule: what it shows has gone through the text that Prometheus reads, and
 
 from typing import Any
 
-from streams.kafka_stats import Statistics
+from streams.kafka.stats import Statistics
 from streams.standing import Standing
 from streams.store import Inbox
 from streams.tally import PROCESS, Spread, Tally, ends

@@ -18,7 +18,7 @@ import msgspec
 
 from streams.config import Settings
 from streams.errors import Reject, Retry, Unavailable
-from streams.memory import Crashed
+from streams.memory.session import Crashed
 from streams.record import event
 from streams.registry import default_folder
 from streams.release import lock_schemas

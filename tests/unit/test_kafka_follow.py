@@ -8,9 +8,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from streams import kafka_cluster, kafka_follower, kafka_member, kafka_reader
-from streams.kafka_reader import Reader
-from streams.kafka_stats import Statistics
+from streams.kafka import cluster, follower, member
+from streams.kafka import reader as module
+from streams.kafka.reader import Reader
+from streams.kafka.stats import Statistics
 from streams.session import Inputs
 from tests.unit.test_kafka_member import Consumer
 
@@ -42,15 +43,15 @@ class Cluster:
 
 @pytest.fixture(autouse=True)
 def _double(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (kafka_member, kafka_follower):
-        monkeypatch.setattr(module, "Consumer", Consumer)
-    monkeypatch.setattr(kafka_reader, "AdminClient", Cluster)
+    for each in (member, follower):
+        monkeypatch.setattr(each, "Consumer", Consumer)
+    monkeypatch.setattr(module, "AdminClient", Cluster)
     monkeypatch.setattr(Cluster, "asked", [], raising=False)
     monkeypatch.setattr(Cluster, "answers", [], raising=False)
 
 
 def reader(monkeypatch: pytest.MonkeyPatch, committed: Any) -> Reader:
-    monkeypatch.setattr(kafka_reader, "committed", committed)
+    monkeypatch.setattr(module, "committed", committed)
     logger = logging.getLogger("none")
     return Reader(Inputs("in", ("other",), "table"), {}, "g", logger, lambda *_: None, Statistics())
 
@@ -61,7 +62,7 @@ def test_all_questions_are_asked_before_the_first_answer_is_waited_for(monkeypat
     one, two = [TopicPartition("in", 0)], [TopicPartition("table", 0)]
     admin: Any = Cluster()
     latest = OffsetSpec.latest()
-    assert kafka_cluster.offsets(admin, (one, latest), ([], latest), (two, latest)) == [{("in", 0): 3}, {}, {("table", 0): 3}]
+    assert cluster.offsets(admin, (one, latest), ([], latest), (two, latest)) == [{("in", 0): 3}, {}, {("table", 0): 3}]
 
 
 def test_only_where_the_group_has_never_stood_is_the_beginning_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +85,7 @@ def test_a_question_without_an_answer_is_not_repeated_at_once(monkeypatch: pytes
         tries.append(None)
         raise KafkaException(KafkaError(KafkaError._WAIT_COORD, "no coordinator"))
 
-    monkeypatch.setattr(kafka_reader, "_AGAIN", 3600.0)
+    monkeypatch.setattr(module, "_AGAIN", 3600.0)
     made = reader(monkeypatch, committed)
     for _ in range(3):
         made.poll(1, 0)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from streams.kafka import OncePerWhile
+from streams.kafka.session import OncePerWhile
 
 
 def line(text: str, at: float, level: int = logging.WARNING) -> logging.LogRecord:

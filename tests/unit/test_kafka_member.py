@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import pytest
 from confluent_kafka import TopicPartition
 
-from streams import kafka, kafka_member
 from streams.errors import Aborted
-from streams.kafka import KafkaSession
-from streams.kafka_member import Member
-from streams.kafka_stats import Statistics
+from streams.kafka import member as kafka_member
+from streams.kafka import session as kafka
+from streams.kafka.member import Member
+from streams.kafka.session import KafkaSession
+from streams.kafka.stats import Statistics
 from streams.session import Claim, Inputs, Polled
 
 PLACES = [TopicPartition("in", 0)]

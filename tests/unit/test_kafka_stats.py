@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streams.kafka_stats import Statistics
+from streams.kafka.stats import Statistics
 
 
 def told(state: str = "up", join_state: str = "steady", **coordinator: Any) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.errors import Fenced
-from streams.kafka_uncommitted import Uncommitted
+from streams.kafka.uncommitted import Uncommitted
 
 PLACE = ("orders.closed", 2)
 

@@ -6,8 +6,8 @@ The one rule: each test is about something that a user of the double would be mi
 import pytest
 
 from streams.errors import Aborted, Fenced, SetupError
-from streams.memory import Crashed, ManualClock, MemoryBroker, MemorySession
-from streams.memory_group import Group, Membership, UnknownMember
+from streams.memory.group import Group, Membership, UnknownMember
+from streams.memory.session import Crashed, ManualClock, MemoryBroker, MemorySession
 from streams.record import Output
 from streams.session import Inputs
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import Aborted, Fenced
-from streams.memory import Crashed, ManualClock, MemoryBroker, MemorySession
+from streams.memory.session import Crashed, ManualClock, MemoryBroker, MemorySession
 from streams.record import Output, Record
 from streams.session import Inputs
 

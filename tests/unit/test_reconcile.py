@@ -7,7 +7,7 @@ import pytest
 
 from streams import names
 from streams.codec import Codec
-from streams.memory_log import Position
+from streams.memory.log import Position
 from streams.receipts import Receipt
 from streams.record import Record
 from streams.registry import FolderRegistry

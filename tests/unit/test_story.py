@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from streams.memory_log import partition_of
+from streams.memory.log import partition_of
 from streams.ops.story import Step, tell
 from streams.record import Record
 from streams.session import Place

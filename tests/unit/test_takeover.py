@@ -3,7 +3,7 @@
 import pytest
 
 from streams.errors import Aborted, Fenced
-from streams.kafka_writer import Silent, Undecided
+from streams.kafka.writer import Silent, Undecided
 from streams.ops.takeover import SoleWriter
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streams import kafka_writer
 from streams.errors import Aborted, Fenced, SetupError
-from streams.kafka_writer import Undecided, Writer
+from streams.kafka import writer as kafka_writer
+from streams.kafka.writer import Undecided, Writer
 from streams.record import Output
 
 SOURCE = [TopicPartition("orders", 0, 1)]

@@ -17,8 +17,7 @@ from sqlalchemy.engine import Connection
 
 from streams.errors import Reject, Retry, Unavailable
 from streams.history import Balance, Effect
-from streams.memory_broker import Clock
-from streams.simulator.workload import Ending, Judgement, Workload
+from streams.simulator.workload import Clock, Ending, Judgement, Workload
 from streams.stage import Port
 from topologies.orders import orders
 from topologies.orders.accounts import payments

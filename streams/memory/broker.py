@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 from streams.errors import Aborted, Fenced, SetupError
-from streams.memory_group import Group, Membership
-from streams.memory_log import Isolation, Log, Position, Transaction, partition_of, unstable
+from streams.memory.group import Group, Membership
+from streams.memory.log import Isolation, Log, Position, Transaction, partition_of, unstable
 from streams.record import Headers, Output, Record
 from streams.session import Place
 

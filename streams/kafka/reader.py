@@ -17,13 +17,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.errors import Fenced, SetupError
-from streams.kafka_cluster import MISSING, committed, offsets
-from streams.kafka_follower import Follower
-from streams.kafka_member import Member
-from streams.kafka_record import record_of
-from streams.kafka_stats import Statistics
-from streams.kafka_uncommitted import Uncommitted
-from streams.kafka_writer import COMMON
+from streams.kafka.cluster import MISSING, committed, offsets
+from streams.kafka.follower import Follower
+from streams.kafka.member import Member
+from streams.kafka.record import record_of
+from streams.kafka.stats import Statistics
+from streams.kafka.uncommitted import Uncommitted
+from streams.kafka.writer import COMMON
 from streams.session import Claim, Inputs, Place, Polled, Stand, unsigned
 
 _READER: Final[Mapping[str, Any]] = {
@@ -76,7 +76,7 @@ class Reader:
     `logger` is for librdkafka's own lines. `group` is the group's metadata as of the last poll.
     """
 
-    def __init__(  # what a session is made of, put together in one place: `kafka.py`
+    def __init__(  # what a session is made of, put together in one place: `session.py`
         self,
         inputs: Inputs,
         properties: Mapping[str, Any],

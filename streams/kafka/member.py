@@ -12,9 +12,9 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.errors import Fenced, SetupError
-from streams.kafka_cluster import ANSWER, MISSING, check_topics, close_aside
-from streams.kafka_deaf import Belonging
-from streams.kafka_stats import Statistics
+from streams.kafka.cluster import ANSWER, MISSING, check_topics, close_aside
+from streams.kafka.deaf import Belonging
+from streams.kafka.stats import Statistics
 
 log = logging.getLogger("towpath.kafka")
 
@@ -32,7 +32,7 @@ class Member:
     `logger` is for librdkafka's own lines. `partitions` is how many the topics had at the last `check`.
     """
 
-    def __init__(  # what a member is made of, put together in one place: `kafka_reader.py`
+    def __init__(  # what a member is made of, put together in one place: `kafka/reader.py`
         self,
         topics: Sequence[str],
         properties: Mapping[str, Any],

@@ -15,8 +15,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from streams.kafka_cluster import close_aside
-from streams.kafka_deaf import Hearing
+from streams.kafka.cluster import close_aside
+from streams.kafka.deaf import Hearing
 from streams.session import Place
 
 log = logging.getLogger("towpath.kafka")

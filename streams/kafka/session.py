@@ -15,9 +15,9 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, TopicPartition
 
 from streams.errors import Aborted, Fenced, SetupError
-from streams.kafka_reader import Reader
-from streams.kafka_stats import Statistics
-from streams.kafka_writer import Undecided, Writer
+from streams.kafka.reader import Reader
+from streams.kafka.stats import Statistics
+from streams.kafka.writer import Undecided, Writer
 from streams.record import Output
 from streams.session import Inputs, Place, Polled, happened, signed
 

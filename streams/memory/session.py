@@ -12,9 +12,9 @@ from itertools import chain, islice
 import msgspec
 
 from streams.errors import Aborted, Fenced, SetupError
-from streams.memory_broker import Clock, Crashed, ManualClock, MemoryBroker, ReplyLost
-from streams.memory_group import Membership, UnknownMember
-from streams.memory_log import Log, Position
+from streams.memory.broker import Clock, Crashed, ManualClock, MemoryBroker, ReplyLost
+from streams.memory.group import Membership, UnknownMember
+from streams.memory.log import Log, Position
 from streams.record import Output
 from streams.session import Claim, Inputs, Place, Polled, happened, signed, unsigned
 

@@ -1,0 +1,1 @@
+"""The session on a real Kafka, by librdkafka."""
