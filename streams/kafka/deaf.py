@@ -72,12 +72,14 @@ class Hearing:
 class Belonging:
     """Looked at now and then: whether a member finds back to its group.
 
-    `properties` are librdkafka's, of an admin client; `logger` is for its own lines.
+    `properties` are librdkafka's, of an admin client; `logger` is for its own lines. The cluster is taken to be there when it
+    knows where the first partition of `topic` ends.
     """
 
-    def __init__(self, properties: Mapping[str, Any], logger: logging.Logger) -> None:
+    def __init__(self, properties: Mapping[str, Any], logger: logging.Logger, topic: str) -> None:
         self._properties = dict(properties)
         self._logger = logger
+        self._place = TopicPartition(topic, 0)
         self._admin: AdminClient | None = None
         self._asked: Future[Any] | None = None
         self._looks = 0
@@ -86,7 +88,8 @@ class Belonging:
         """Whether the member has been `astray` for some looks on end, though the cluster was there: it had the time to join.
 
         Waits for nothing: what it goes by was asked for at the last look. The group itself is not asked for: an `AdminClient`
-        that loses the coordinator at the wrong moment ends the process (librdkafka's 5397).
+        that loses the coordinator at the wrong moment ends the process (librdkafka's 5397). `describe_cluster` ends it too, where
+        a broker that has just started names none in its answer (`rd_kafka_DescribeClusterResponse_parse`, 2.16).
         """
         answered = self._asked is not None and self._asked.done() and self._asked.exception() is None
         self._looks = self._looks + answered if astray else 0
@@ -97,5 +100,6 @@ class Belonging:
         if astray:
             self._admin = AdminClient(self._properties, logger=self._logger)
             with suppress(KafkaException):
-                self._asked = self._admin.describe_cluster(request_timeout=_ANSWER)
+                answers = self._admin.list_offsets({self._place: OffsetSpec.latest()}, request_timeout=_ANSWER)
+                self._asked = answers[self._place]
         return False

@@ -47,7 +47,7 @@ class Member:
         self._logger = logger
         self._statistics = statistics
         self._came, self._goes = told
-        self._belonging = Belonging(admin, logger)
+        self._belonging = Belonging(admin, logger, topics[0])
         self._consumer = self._fresh()
         # What the group's metadata begin with as long as there is no generation, which stands before the group's name.
         self._stranger: bytes = self._consumer.consumer_group_metadata().partition(self._properties["group.id"].encode())[0]

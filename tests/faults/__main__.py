@@ -61,6 +61,10 @@ def _keep(arena: Arena, name: str) -> None:
     home = ROOT / ".towpath" / "faults" / name
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
+    (home / "notes").write_text("\n".join(arena.round.notes))
+    _tell(home / "anomalies", arena.round.anomalies)
+    if arena.round.anomalies:  # is it so, or have the readers missed something? While none dies within a transaction
+        _tell(home / "anomalies-read-anew", arena.judged_anew())
     for worker in arena.workers:
         (home / f"{worker.name}.health").write_text(json.dumps(worker.page("/health")[1], indent=2))
         worker.process.send_signal(signal.SIGABRT)  # where each of its threads is goes to its log
@@ -68,10 +72,6 @@ def _keep(arena: Arena, name: str) -> None:
         (home / f"{worker.name}.log").write_text(worker.log)
     for node in arena.cluster.nodes:
         shutil.copy(node.log, home / f"node{node.number}.log")
-    (home / "notes").write_text("\n".join(arena.round.notes))
-    _tell(home / "anomalies", arena.round.anomalies)
-    if arena.round.anomalies:  # is it so, or have the readers missed something?
-        _tell(home / "anomalies-read-anew", arena.judged_anew())
     sys.stderr.write(f"  logs are in {home}\n")
 
 

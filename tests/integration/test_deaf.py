@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams import topics
-from streams.kafka import deaf
+from streams.kafka import deaf as module
 from streams.kafka.deaf import Belonging, Hearing
 from streams.kafka.session import KafkaSession
 from streams.local import LocalKafka
@@ -171,12 +171,6 @@ class Cluster:
             answer.set_result(TopicPartition(*PLACE, self.end))
         return dict.fromkeys(wanted, answer)
 
-    def describe_cluster(self, **_: object) -> Future[Any]:
-        answer: Future[Any] = Future()
-        if self.end is not None:
-            answer.set_result(None)
-        return answer
-
 
 @pytest.mark.parametrize(
     ("end", "first", "then", "idle", "deaf"),
@@ -191,7 +185,7 @@ class Cluster:
 def test_deaf_is_who_stands_still_before_the_end(
     monkeypatch: pytest.MonkeyPatch, end: int | None, first: int, then: int, idle: bool, deaf: bool
 ) -> None:
-    monkeypatch.setattr(deaf, "AdminClient", Cluster)
+    monkeypatch.setattr(module, "AdminClient", Cluster)
     monkeypatch.setattr(Cluster, "end", end)
     hearing = Hearing({}, topics.QUIET)
     assert not hearing.look({PLACE: first}, idle=True)
@@ -200,7 +194,7 @@ def test_deaf_is_who_stands_still_before_the_end(
 
 
 def test_who_answers_is_asked_again_and_who_does_not_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deaf, "AdminClient", Cluster)
+    monkeypatch.setattr(module, "AdminClient", Cluster)
     monkeypatch.setattr(Cluster, "made", 0)
     hearing = Hearing({}, topics.QUIET)
     made = []
@@ -223,8 +217,8 @@ def test_who_answers_is_asked_again_and_who_does_not_is_replaced(monkeypatch: py
 def test_lost_is_who_does_not_find_back_to_a_cluster_that_is_there(
     monkeypatch: pytest.MonkeyPatch, looks: list[str], out: bool
 ) -> None:
-    monkeypatch.setattr(deaf, "AdminClient", Cluster)
-    belonging = Belonging({}, topics.QUIET)
+    monkeypatch.setattr(module, "AdminClient", Cluster)
+    belonging = Belonging({}, topics.QUIET, PLACE[0])
     said = []
     for look in looks:
         monkeypatch.setattr(Cluster, "end", None if look == "silence" else 0)
