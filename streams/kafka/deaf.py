@@ -88,7 +88,7 @@ class Belonging:
         """Whether the member has been `astray` for some looks on end, though the cluster was there: it had the time to join.
 
         Waits for nothing: what it goes by was asked for at the last look. The group itself is not asked for: an `AdminClient`
-        that loses the coordinator at the wrong moment ends the process (librdkafka's 5397). `describe_cluster` ends it too, where
+        that loses the coordinator at the wrong moment ends the process (librdkafka's 5397). `describe_cluster` does so where
         a broker that has just started names none in its answer (`rd_kafka_DescribeClusterResponse_parse`, 2.16).
         """
         answered = self._asked is not None and self._asked.done() and self._asked.exception() is None

@@ -16,9 +16,10 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.errors import Fenced, SetupError
+from streams.errors import Fenced
 from streams.kafka.cluster import MISSING, committed, offsets
 from streams.kafka.follower import Follower
+from streams.kafka.gone import Doubts
 from streams.kafka.member import Member
 from streams.kafka.record import record_of
 from streams.kafka.stats import Statistics
@@ -46,7 +47,7 @@ _CLASSIC: Final[Mapping[str, Any]] = {
 }
 _ASKER: Final = {"retry.backoff.max.ms": 200}  # who waits for a last owner's transaction asks again; 1000 is the default
 _LOOK: Final = 5.0  # seconds between two looks at whether the consumers are what they should be
-_AGAIN: Final = 0.25  # seconds until partitions are followed that could not be: each try costs two clients
+_AGAIN: Final = 0.25  # seconds until partitions are followed, or read, that could not be: each try costs two clients
 _SLICE: Final = 0.1  # seconds that the follower may wait while a rebalance could be waiting for the member
 
 LetGo = Callable[[Mapping[int, int], Any], None]
@@ -104,6 +105,8 @@ class Reader:
         self._gone: set[int] = set()
         self.stood: dict[Place, Stand] = {}
         self._uncommitted = Uncommitted()
+        self._doubts = Doubts(self._admin, logger)
+        self._doubted: set[Place] = set()  # a broker says that it does not have what is to be read there
         self.group: Any = None
 
     def poll(self, limit: int, timeout: float) -> Polled:
@@ -125,6 +128,8 @@ class Reader:
         while True:  # an end of a partition is a message too, and nothing to wake the engine for
             messages = self._follower.consume(limit, max(deadline - time.monotonic(), 0.0))
             self._sort(messages, polled)
+            if self._doubted:
+                self._believe()
             if not messages or polled.records or polled.table or polled.gained:
                 return polled
 
@@ -239,17 +244,9 @@ class Reader:
         table, owned, records, at = self._inputs.table, self._owned, polled.records, self._follower.at
         hand_out = self._uncommitted.hand_out
         for message in messages:
-            error = message.error()
             topic, partition = message.topic(), message.partition()
-            if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
-                    if partition in owned:
-                        at[topic, partition] = message.offset()
-                        self._uncommitted.end((topic, partition), message.offset())
-                    if topic == table:
-                        self._restored(partition, message.offset(), polled)
-                else:
-                    _fail(error, topic, partition)
+            if message.error() is not None:
+                self._no_record(message, polled)
             elif partition in owned:
                 record = record_of(message)
                 place = topic, partition
@@ -264,6 +261,29 @@ class Reader:
             if each.empty and not each.restored:  # no end will be told of a table that a deaf follower is to read
                 self._restored(partition, each.table_end, polled)
 
+    def _no_record(self, message: Message, polled: Polled) -> None:
+        """An end of a partition, or an error. Raises `Fenced` for one that neither waiting nor librdkafka mends."""
+        error, place = message.error(), (message.topic(), message.partition())
+        if error.code() == KafkaError._PARTITION_EOF:
+            if place[1] in self._owned:
+                self._follower.at[place] = message.offset()
+                self._uncommitted.end(place, message.offset())
+            if place[0] == self._inputs.table:
+                self._restored(place[1], message.offset(), polled)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._doubted.add(place)
+        elif error.fatal() or error.code() in MISSING:
+            raise Fenced(error.str())
+
+    def _believe(self) -> None:
+        """Find out whether what is to be read is gone, and read on if it is not. Raises `SetupError`."""
+        doubted = {place: self._follower.at[place] for place in self._doubted if place[1] in self._owned}
+        self._doubted.clear()
+        if doubted:
+            self._doubts.judge(doubted)
+            time.sleep(_AGAIN)
+            self._follower.renew()
+
     def _restored(self, partition: int, reached: int, polled: Polled) -> None:
         owned = self._owned.get(partition)
         if owned is None or owned.restored or reached < owned.table_end:
@@ -273,15 +293,3 @@ class Reader:
             self._follower.read(self._places([partition]))
         waited = time.monotonic() - owned.since
         polled.gained.append(Claim(partition, owned.start, owned.metadata, waited))
-
-
-def _fail(error: KafkaError, topic: str | None, partition: int | None) -> None:
-    """Raise for what waiting does not mend; anything else librdkafka mends itself."""
-    if error.code() == KafkaError._AUTO_OFFSET_RESET:
-        raise SetupError(
-            f"records that were not read yet are gone: {error.str()}",
-            where=f"{topic}[{partition}]",
-            fix="retention removed them: reset the group's offset on purpose, after a look at what is lost",
-        )
-    if error.fatal() or error.code() in MISSING:
-        raise Fenced(error.str())

@@ -109,7 +109,7 @@ def test_one_that_cannot_be_written_stops_no_other_and_who_decides_meanwhile_is_
     with Book(Settings.load(), load_copy()) as book, Desk(book, "one", "") as desk:
         large, dismissed, *others = Filters().choose(book.cases)
         assert desk.edit(large, bytes(1_200_000), "").good  # it goes out with the record: too much for both
-        meanwhile = [("dismiss", dismissed.case_id, "--yes")]
+        meanwhile = [("dismiss", dismissed.case_id, "--yes", "--reason", "mine")]
         renew = desk._writer.renew
 
         def renewed() -> None:
