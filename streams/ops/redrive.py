@@ -206,8 +206,12 @@ class Desk:
 
     def _write(self, entries: Sequence[Entry], done: str, tries: int = _TRIES) -> Iterator[Step]:
         """One transaction; if it does not happen, its halves, so that one record that cannot be written stops no other."""
-        batch = [entry for entry in entries if self._stands(entry)]
-        yield from (_step(entry.case, "skipped", _CHANGED) for entry in entries if entry not in batch)
+        batch = []
+        for entry in entries:
+            if self._stands(entry):
+                batch.append(entry)
+            else:
+                yield _step(entry.case, "skipped", _CHANGED)
         if not batch:
             return
         outputs: list[Output] = []
