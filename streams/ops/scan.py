@@ -133,8 +133,9 @@ class Scan:
     def _record(self, message: Message) -> Record | None:
         error = message.error()
         if error is None:
-            self.next[message.topic(), message.partition()] = message.offset() + 1
-            return record_of(message)
+            record = record_of(message)
+            self.next[record.topic, record.partition] = record.offset + 1
+            return record
         if error.code() == KafkaError._PARTITION_EOF:
             place = (message.topic(), message.partition())
             self.next[place] = max(self.next.get(place, 0), message.offset())

@@ -10,11 +10,11 @@ from itertools import islice
 from streams.ops.replay.evidence import Emitted, Evidence
 from streams.ops.replay.judge import Trial
 from streams.ops.replay.sandbox import Sandbox, moment, own, then
+from streams.process import Outcome
 from streams.record import Record, event_info
 from streams.snapshot import Snapshot
 from streams.stage import Stage
 from streams.topology import Topology
-from streams.travel import event_id
 
 _CHUNK = 500
 
@@ -54,12 +54,13 @@ class Recorded:
                 runner.run(self._sandbox.__aexit__())
 
     async def _chunk(self, records: Sequence[Record]) -> list[Trial]:
-        ids = [event_id(record) for record in records]
+        ready = self._sandbox.processor.read(records)
+        ids = [travel.cause for _, travel, _ in ready]
         emitted = self._evidence.of(ids)
         known = self._inbox.look_up(ids) if self._inbox is not None else {}
         trials = []
         sandbox, stage = self._sandbox, self._stage
-        for record, cause in zip(records, ids, strict=True):
+        for record, cause, each in zip(records, ids, ready, strict=True):
             remembered = known.get(cause)
             found: Sequence[Emitted] = emitted.get(cause, ())
             if found:
@@ -67,6 +68,8 @@ class Recorded:
             waits = self._waits(record) if not found else ""
             # An inbox knows what was handled: of what it does not know the store has no effects, and nothing may be claimed.
             past = then(found, remembered, handled=not waits and self._inbox is None)
-            outcome = await sandbox.run(record, past, moment(record, found, remembered))
+            outcome = sandbox.start(each, past, moment(record, found, remembered))
+            if not isinstance(outcome, Outcome):
+                outcome = await outcome
             trials.append(Trial(cause, record, outcome, found, remembered, waits, sandbox.undecided(outcome)))
         return trials

@@ -160,9 +160,12 @@ class Rerun:
             processor.use(journal)
             try:
                 journal.expect(lambda: processor.events((record, cause) for (_, record), cause in zip(chunk, ids, strict=True)))
-                for (at, record), trial in zip(chunk, trials, strict=True):
+                records = processor.read([record for _, record in chunk])
+                for (at, _), ready, trial in zip(chunk, records, trials, strict=True):
                     past = then(trial.found, trial.remembered, handled=True)
-                    outcome = await sandbox.run(record, past, (at + 0.5) / 1000)
+                    outcome = sandbox.start(ready, past, (at + 0.5) / 1000)
+                    if not isinstance(outcome, Outcome):
+                        outcome = await outcome
                     done.append(msgspec.structs.replace(trial, outcome=outcome, undecided=sandbox.undecided(outcome)))
             finally:
                 processor.use(None)

@@ -3,7 +3,7 @@
 The one rule: nothing is connected to. What a port does not know from the record makes the event undecidable.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from streams.codec import Codec
 from streams.config import Settings
 from streams.errors import DecodeError, Undecidable
 from streams.ops.replay.evidence import Emitted, emitted
-from streams.process import Outcome, Processor
+from streams.process import Outcome, Processor, Ready
 from streams.record import Record, event_info
 from streams.snapshot import Remembered
 from streams.stage import Past, Port, Stage, Store
@@ -54,15 +54,15 @@ class Sandbox:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def run(self, record: Record, then: Sequence[Emitted] | None, now: float) -> Outcome:
-        """What comes of a record, if what it led to was `then`; None: it was not handled to its end.
+    def start(self, ready: Ready, then: Sequence[Emitted] | None, now: float) -> Outcome | Awaitable[Outcome]:
+        """What comes of a record, if what it led to was `then`; None: it was not handled to its end. See `Processor.start`.
 
         `now` is in seconds since the Unix epoch. An outcome that nobody can tell is `undecided`.
         """
         self._answers.clear()
         self._undecided = ""
-        self._past = None if then is None else lambda: self._told(record, then)
-        return await self.processor.run(record, 1, now)
+        self._past = None if then is None else lambda: self._told(ready[0], then)
+        return self.processor.start(ready, 1, now)
 
     def undecided(self, outcome: Outcome) -> str:
         """Why nobody can tell what comes of the last record; empty if it is known."""
