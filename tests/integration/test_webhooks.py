@@ -8,21 +8,27 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import pytest
 
 from streams import topics
 from streams.config import Settings
+from streams.errors import Aborted
 from streams.local import LocalKafka
+from streams.ops.publish import Notice, Publisher
+from streams.record import Output
 from tests.support.psp import SECRET, Psp
 from tests.support.reader import Reader
 from tests.support.workers import ROOT, free_port, wait_for
 from topologies.orders import orders
+from topologies.orders.events import PaymentSettled
 from topologies.orders.signature import secret, sign
+from topologies.orders.webhooks import EVENTS
 
 KEY = secret(SECRET, "here")
 
@@ -254,3 +260,26 @@ def test_a_door_that_cannot_open_says_why(environment: dict[str, str], says: str
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
     assert "letmein" not in done.stderr
+
+
+def test_after_an_abort_it_is_known_what_another_has_published_meanwhile(
+    bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(bootstrap=bootstrap)
+    at, now = datetime.now(UTC), time.time()
+    first, second = (Notice(f"again-{name}", PaymentSettled(f"again-{name}", "pay", "EUR", 500, at)) for name in "ab")
+    with Publisher(settings, orders, EVENTS, now=now) as publisher:
+        sole = publisher._writer
+
+        def aborted(outputs: Sequence[Output]) -> NoReturn:  # noqa: ARG001  # as `SoleWriter.write`
+            monkeypatch.undo()
+            sole._writer._replace()
+            with Publisher(settings, orders, EVENTS, now=now) as other:
+                assert other.publish([first], now) == [True]
+            raise Aborted("as the broker said")
+
+        monkeypatch.setattr(sole, "write", aborted)
+        with pytest.raises(Aborted, match="as the broker said"):
+            publisher.publish([first, second], now)
+        assert publisher.publish([first, second], now) == [False, True]
+    assert sorted(published(bootstrap, "payments.settled", "again-")) == ["again-a", "again-b"]
